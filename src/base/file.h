@@ -1,0 +1,32 @@
+/* Files: reading, mapping, and writing so that a reader never sees half of one. Errors are DT_ERR_IO and name the path. */
+#ifndef DT_BASE_FILE_H
+#define DT_BASE_FILE_H
+
+#include "base/status.h" // dt_status
+#include <stddef.h>      // size_t
+
+/** Reads a whole file; *data is NUL-terminated past *bytes and freed with free(). Local. */
+dt_status dt_file_read(const char *path, char **data, size_t *bytes) DT_WARN_UNUSED;
+
+/** A private, copy-on-write mapping of a whole file: writes stay in this process. */
+typedef struct dt_map {
+    unsigned char *data;
+    size_t bytes;
+} dt_map;
+dt_status dt_map_open(const char *path, dt_map *out) DT_WARN_UNUSED;
+void dt_map_close(dt_map *map);
+
+/** Writes `path` as a whole: a temporary beside it, fsync, rename, fsync of the folder. Local. */
+dt_status dt_file_write_atomic(const char *path, const void *data, size_t bytes) DT_WARN_UNUSED;
+/** fsync of an open descriptor / of the folder at `path`. */
+dt_status dt_file_sync(int fd, const char *path) DT_WARN_UNUSED;
+dt_status dt_dir_sync(const char *path) DT_WARN_UNUSED;
+
+/** Creates `path` and its parents. Fine if it is there. */
+dt_status dt_dir_make(const char *path) DT_WARN_UNUSED;
+/** Removes a folder and all that is in it. Fine if it is not there. */
+dt_status dt_dir_remove(const char *path) DT_WARN_UNUSED;
+int dt_path_exists(const char *path);
+int dt_path_is_dir(const char *path);
+
+#endif

@@ -1,0 +1,66 @@
+/* Checkpoints of the delta: <run>/ckpt/step-000100/ with delta-00000-of-00002.safetensors (one per tensor rank),
+ * optimizer-00000-of-00002.safetensors and manifest.json (format version, step, everything resuming needs, digest of
+ * every file). Written into step-000100.tmp/, fsynced, renamed: a half-written one is never seen as complete. */
+#ifndef DT_TRAIN_CHECKPOINT_H
+#define DT_TRAIN_CHECKPOINT_H
+
+#include "base/status.h"       // dt_status
+#include "model/safetensors.h" // DT_TENSOR_DIMS
+#include <stdint.h>            // int64_t
+
+typedef enum dt_ckpt_part { DT_CKPT_DELTA, DT_CKPT_OPTIMIZER, DT_CKPT_PARTS } dt_ckpt_part;
+
+/** A rank's piece of one named tensor. Dense: the slice [off, off+len) along `split` of a tensor of global shape `dim`
+ *  (split -1: the whole tensor, which every rank holds and rank 0's file stores). Sparse (index != NULL): `count` values
+ *  and their flat row-major indices in the global shape, ascending, disjoint between ranks. */
+typedef struct dt_ckpt_tensor {
+    const char *name;
+    int ndim;
+    int64_t dim[DT_TENSOR_DIMS];
+    int split;
+    int64_t off, len;
+    const int64_t *index; /* stored as int32 where the global size fits, as int64 otherwise */
+    int64_t count;
+    float *data; /* fp32, contiguous local slice */
+} dt_ckpt_tensor;
+
+/** Manifest fields beside the file list. `json` texts are embedded as they are. */
+typedef struct dt_ckpt_meta {
+    int64_t step;      /* optimiser steps done */
+    int64_t sequences; /* training sequences consumed */
+    uint64_t seed;
+    int data_ranks, tensor_ranks;
+    uint64_t data_fingerprint;
+    const char *backbone_fingerprint;
+    const char *config_text;   /* resolved configuration */
+    const char *method_json;   /* what the methods recorded: an object, "{}" if nothing */
+} dt_ckpt_meta;
+
+/** Writes one rank's file of one part into <run>/ckpt/step-<step>.tmp/. Tensors with split -1 and no index are left out
+ *  where `tensor_rank` > 0. Local; may run on a thread. *digest is the written file's. */
+dt_status dt_ckpt_write(const char *run, int64_t step, dt_ckpt_part part, int tensor_rank, int tensor_ranks,
+                        const dt_ckpt_tensor *tensor, int64_t n, char digest[33]) DT_WARN_UNUSED;
+/** Rank 0, when every file is written: digests[part * tensor_ranks + r]; manifest, fsync, rename; then removes all but
+ *  the `keep` newest complete checkpoints and stale .tmp folders. */
+dt_status dt_ckpt_commit(const char *run, const dt_ckpt_meta *meta, const char (*digests)[33], int keep) DT_WARN_UNUSED;
+
+typedef struct dt_ckpt dt_ckpt;
+/** Newest complete checkpoint of a run: *step = -1 if there is none. Removes nothing. */
+dt_status dt_ckpt_latest(const char *run, int64_t *step) DT_WARN_UNUSED;
+/** Opens a checkpoint: a step folder, or a run folder (its newest). Verifies format, file list and digests. DT_ERR_STATE
+ *  names the file. */
+dt_status dt_ckpt_open(const char *path, dt_ckpt **out) DT_WARN_UNUSED;
+void dt_ckpt_close(dt_ckpt *ck);
+const dt_ckpt_meta *dt_ckpt_get_meta(const dt_ckpt *ck);
+const char *dt_ckpt_path(const dt_ckpt *ck);
+int64_t dt_ckpt_count(const dt_ckpt *ck, dt_ckpt_part part);
+/** Name, global shape and (sparse) whether it is; data, off, len, count are those of the whole tensor. */
+dt_status dt_ckpt_describe(const dt_ckpt *ck, dt_ckpt_part part, int64_t i, dt_ckpt_tensor *out) DT_WARN_UNUSED;
+/** Fills out->data (out->len slice of the global tensor along out->split, or all of it), whatever layout wrote it.
+ *  DT_ERR_STATE if the name is missing or the global shape differs (both named). */
+dt_status dt_ckpt_read(const dt_ckpt *ck, dt_ckpt_part part, const dt_ckpt_tensor *out) DT_WARN_UNUSED;
+/** Sparse: all (index, value) pairs of a tensor, ascending by index; both freed with free(). */
+dt_status dt_ckpt_read_sparse(const dt_ckpt *ck, dt_ckpt_part part, const char *name, int64_t **index, float **value,
+                              int64_t *count) DT_WARN_UNUSED;
+
+#endif
