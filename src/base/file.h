@@ -1,9 +1,11 @@
-/* Files: reading, mapping, and writing so that a reader never sees half of one. Errors are DT_ERR_IO and name the path. */
+/* Files: reading, mapping, and writing so that a reader never sees half of one. Errors are DT_ERR_IO and name the path.
+ */
 #ifndef DT_BASE_FILE_H
 #define DT_BASE_FILE_H
 
 #include "base/status.h" // dt_status
 #include <stddef.h>      // size_t
+#include <stdint.h>      // int64_t
 
 /** Reads a whole file; *data is NUL-terminated past *bytes and freed with free(). Local. */
 dt_status dt_file_read(const char *path, char **data, size_t *bytes) DT_WARN_UNUSED;
@@ -18,6 +20,12 @@ void dt_map_close(dt_map *map);
 
 /** Writes `path` as a whole: a temporary beside it, fsync, rename, fsync of the folder. Local. */
 dt_status dt_file_write_atomic(const char *path, const void *data, size_t bytes) DT_WARN_UNUSED;
+/** The same for a file that is the concatenation of `n` pieces. */
+typedef struct dt_bytes {
+    const void *data;
+    size_t bytes;
+} dt_bytes;
+dt_status dt_file_write_pieces(const char *path, const dt_bytes *piece, int64_t n) DT_WARN_UNUSED;
 /** fsync of an open descriptor / of the folder at `path`. */
 dt_status dt_file_sync(int fd, const char *path) DT_WARN_UNUSED;
 dt_status dt_dir_sync(const char *path) DT_WARN_UNUSED;

@@ -14,7 +14,12 @@ typedef enum dt_rng_purpose {
     DT_RNG_SELECT = 5   /* rows chosen for a selection pass */
 } dt_rng_purpose;
 
-/** Four independent uniform 32-bit words for the 128-bit counter (hi, lo) under (seed, purpose). */
+/** The generator itself: ten rounds of Philox on a 128-bit counter under a 64-bit key (least significant words first).
+ */
+void dt_rng_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
+/** Four independent uniform 32-bit words for the 128-bit counter (hi, lo) under (seed, purpose).
+ *  key = splitmix64's output function of seed + purpose * 0x9E3779B97F4A7C15; counter words: lo, then hi. */
 void dt_rng_words(uint64_t seed, dt_rng_purpose purpose, uint64_t hi, uint64_t lo, uint32_t out[4]);
 /** Uniform in [0, 1) with 24 bits. */
 float dt_rng_uniform(uint64_t seed, dt_rng_purpose purpose, uint64_t hi, uint64_t lo);
