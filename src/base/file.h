@@ -1,5 +1,4 @@
-/* Files: reading, mapping, and writing so that a reader never sees half of one. Errors are DT_ERR_IO and name the path.
- */
+/* Files: reading, mapping, writing so that a reader never sees half of one. Errors are DT_ERR_IO and name the path. */
 #ifndef DT_BASE_FILE_H
 #define DT_BASE_FILE_H
 

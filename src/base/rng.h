@@ -14,8 +14,7 @@ typedef enum dt_rng_purpose {
     DT_RNG_SELECT = 5   /* rows chosen for a selection pass */
 } dt_rng_purpose;
 
-/** The generator itself: ten rounds of Philox on a 128-bit counter under a 64-bit key (least significant words first).
- */
+/** The generator itself: ten rounds of Philox, 128-bit counter, 64-bit key, least significant words first. */
 void dt_rng_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
 /** Four independent uniform 32-bit words for the 128-bit counter (hi, lo) under (seed, purpose).
