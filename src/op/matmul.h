@@ -1,0 +1,18 @@
+/* Matrix product, the op behind every linear layer, its gradients, and LoRA. */
+#ifndef DT_OP_MATMUL_H
+#define DT_OP_MATMUL_H
+#include "graph/graph.h"
+
+typedef struct dt_matmul_attr {
+    bool ta, tb; /* use A^T, B^T */
+    double alpha;
+} dt_matmul_attr;
+
+/** Y[m,n] = alpha op(A)[m,k] op(B)[k,n] (+ C[m,n]). A, B, C: ACT or ACC, two-dimensional; Y has `type`. With C (inputs:
+ * A, B, C), Y takes over C's storage. Differentiable in all three. Placement: split m or n -> split; split k on both ->
+ * partial; one partial operand -> partial (a C must then be partial too). */
+dt_val dt_matmul(dt_graph *g, dt_val a, dt_val b, bool ta, bool tb, double alpha, dt_type type);
+dt_val dt_matmul_add(dt_graph *g, dt_val a, dt_val b, dt_val c, bool ta, bool tb, double alpha);
+/** y[N,O] = x[N,I] W[O,I]^T (+ b[O]; DT_NONE: none). */
+dt_val dt_linear(dt_graph *g, dt_val x, dt_val w, dt_val b);
+#endif
