@@ -72,7 +72,8 @@ dt_status dt_map_open(const char *path, dt_map *out)
     dt_status st = DT_OK;
     void *data = NULL;
     if (bytes > 0) {
-        data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+        // NORESERVE: a backbone may be larger than memory; only pages that are written cost any.
+        data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
         if (data == MAP_FAILED) st = fail_errno(path, "cannot map");
     }
     close(fd); // the mapping stays

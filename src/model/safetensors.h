@@ -1,5 +1,6 @@
 /* safetensors files: an 8-byte little-endian header length, a JSON header, raw little-endian data. Reading maps the file
- * copy-on-write; a tensor's data is a view into the mapping. Local; errors are DT_ERR_MODEL and name file and tensor. */
+ * copy-on-write; a tensor's data is a view into the mapping. Local; a file that cannot be read is DT_ERR_IO, a malformed
+ * one DT_ERR_MODEL; both name the file, and the tensor where there is one. */
 #ifndef DT_MODEL_SAFETENSORS_H
 #define DT_MODEL_SAFETENSORS_H
 
