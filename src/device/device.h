@@ -1,0 +1,42 @@
+/* What computes: memory and kernels behind one table. `cpu` is the reference; a CUDA device is one more table. */
+#ifndef DT_DEVICE_DEVICE_H
+#define DT_DEVICE_DEVICE_H
+
+#include "base/status.h" // dt_status
+#include <stddef.h>      // size_t
+
+struct dt_call; /* op/op.h: one call of a kernel */
+typedef dt_status (*dt_kernel)(const struct dt_call *call);
+
+typedef struct dt_device dt_device;
+
+typedef struct dt_device_ops {
+    const char *name;
+    size_t act_size, acc_size;                                       /* bytes of an ACT and of an ACC element */
+    int host_memory;                                                 /* pointers are the host's: views need no copies */
+    dt_status (*alloc)(dt_device *device, size_t bytes, void **out); /* zeroed, aligned to 64 at least */
+    void (*free)(dt_device *device, void *data);
+    dt_status (*zero)(dt_device *device, void *data, size_t bytes);
+    /** count elements, host fp32 <-> device elements of `size` bytes (act_size or acc_size); converts where they
+     * differ. */
+    dt_status (*put)(dt_device *device, void *dst, size_t size, const float *src, size_t count);
+    dt_status (*get)(dt_device *device, float *dst, const void *src, size_t size, size_t count);
+    /** Plain bytes (integers). */
+    dt_status (*put_bytes)(dt_device *device, void *dst, const void *src, size_t bytes);
+    dt_status (*get_bytes)(dt_device *device, void *dst, const void *src, size_t bytes);
+    void (*destroy)(dt_device *device);
+} dt_device_ops;
+
+struct dt_device {
+    const dt_device_ops *ops;
+    const dt_kernel *kernels; /* by op number */
+    int threads;              /* a kernel may use */
+    void *impl;
+};
+
+/** The CPU in fp32, or (reference for tests) in float64. */
+dt_status dt_device_cpu(int threads, dt_device *out) DT_WARN_UNUSED;
+dt_status dt_device_cpu_f64(int threads, dt_device *out) DT_WARN_UNUSED;
+void dt_device_destroy(dt_device *device);
+
+#endif

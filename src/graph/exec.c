@@ -1,0 +1,144 @@
+/* Binds a planned graph to memory and walks its calls. */
+#include "graph/exec.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct dt_exec {
+    dt_graph *g;
+    dt_device *device;
+    dt_comm *comm;
+    dt_plan plan;
+    unsigned char *arena;
+    void *workspace;
+    void **data; /* of each value */
+    bool *owned; /* inputs and constants */
+};
+
+static size_t element_size(const dt_exec *e, dt_val v)
+{
+    dt_type type = e->g->value[v].type;
+    return type == DT_TYPE_I32 ? 4 : type == DT_TYPE_ACT ? e->device->ops->act_size : e->device->ops->acc_size;
+}
+
+/* ACT weights that became parameters keep their type; masters are ACC, which on every device holds an ACT exactly. */
+static dt_status bind_persistent(dt_exec *e, dt_store *store, dt_val v)
+{
+    const dt_value *val = &e->g->value[v];
+    dt_device *dev = e->device;
+    size_t count = (size_t)dt_value_local_count(e->g, v), bytes = count * element_size(e, v);
+    if (val->kind == DT_KIND_INPUT || val->kind == DT_KIND_CONST) {
+        DT_TRY(dev->ops->alloc(dev, bytes, &e->data[v]));
+        e->owned[v] = true;
+        if (val->kind == DT_KIND_INPUT) return DT_OK;
+        if (val->type == DT_TYPE_I32) return dev->ops->put_bytes(dev, e->data[v], val->host, bytes);
+        return dev->ops->put(dev, e->data[v], element_size(e, v), val->host, count);
+    }
+    dt_stored *stored = dt_store_find(store, val->name);
+    if (stored == NULL) {
+        if (val->kind != DT_KIND_STATE) return dt_fail(DT_ERR_INTERNAL, "%s has no storage", val->name);
+        return dt_store_new(store, val->name, bytes, &e->data[v]);
+    }
+    if (stored->bytes != bytes)
+        return dt_fail(DT_ERR_INTERNAL, "%s: %zu bytes stored, %zu needed", val->name, stored->bytes, bytes);
+    e->data[v] = stored->data;
+    return DT_OK;
+}
+
+static dt_status bind(dt_exec *e, dt_store *store)
+{
+    const dt_graph *g = e->g;
+    for (int64_t v = 0; v < g->values; v++) {
+        if (g->value[v].base != DT_NONE) continue;
+        if (dt_kind_is_persistent(g->value[v].kind)) DT_TRY(bind_persistent(e, store, (dt_val)v));
+        else if (e->plan.offset[v] >= 0) e->data[v] = e->arena + e->plan.offset[v];
+    }
+    for (int64_t v = 0; v < g->values; v++) {
+        dt_val root = (dt_val)v;
+        int64_t offset = 0;
+        for (; g->value[root].base != DT_NONE; root = g->value[root].base) offset += g->value[root].base_offset;
+        if (root != (dt_val)v && e->data[root] != NULL)
+            e->data[v] = (unsigned char *)e->data[root] + (size_t)offset * element_size(e, root);
+    }
+    for (int pr = 0; pr < DT_PROGRAM_COUNT; pr++) {
+        for (int64_t i = 0; i < e->plan.calls[pr]; i++) {
+            dt_call *c = &e->plan.call[pr][i];
+            const dt_node *n = &g->node[e->plan.call_node[pr][i]];
+            for (int k = 0; k < n->nin; k++) c->in[k].data = n->in[k] != DT_NONE ? e->data[n->in[k]] : NULL;
+            for (int k = 0; k < n->nout; k++) c->out[k].data = n->out[k] != DT_NONE ? e->data[n->out[k]] : NULL;
+            c->workspace = e->workspace;
+            c->comm = e->comm;
+        }
+    }
+    return DT_OK;
+}
+
+dt_status dt_exec_create(dt_graph *g, dt_device *device, dt_comm *comm, dt_store *store, dt_exec **out)
+{
+    dt_exec *e = NULL;
+    dt_status st;
+    DT_TRY(dt_alloc(1, sizeof *e, &e));
+    e->g = g;
+    e->device = device;
+    e->comm = comm;
+    DT_GOTO(dt_pass_plan(g, device->ops->act_size, device->ops->acc_size, device->threads, &e->plan), failed);
+    DT_GOTO(dt_alloc((size_t)g->values + 1, sizeof *e->data, &e->data), failed);
+    DT_GOTO(dt_alloc((size_t)g->values + 1, sizeof *e->owned, &e->owned), failed);
+    void *arena = NULL;
+    DT_GOTO(device->ops->alloc(device, (size_t)e->plan.arena_bytes, &arena), failed);
+    e->arena = arena;
+    DT_GOTO(device->ops->alloc(device, (size_t)e->plan.workspace_bytes, &e->workspace), failed);
+    DT_GOTO(bind(e, store), failed);
+    *out = e;
+    return DT_OK;
+failed:
+    dt_exec_destroy(e);
+    return st;
+}
+
+void dt_exec_destroy(dt_exec *e)
+{
+    if (e == NULL) return;
+    for (int64_t v = 0; e->owned != NULL && v < e->g->values; v++)
+        if (e->owned[v]) e->device->ops->free(e->device, e->data[v]);
+    if (e->arena != NULL) e->device->ops->free(e->device, e->arena);
+    if (e->workspace != NULL) e->device->ops->free(e->device, e->workspace);
+    dt_plan_free(&e->plan);
+    free(e->data);
+    free(e->owned);
+    free(e);
+}
+
+dt_status dt_exec_run(dt_exec *e, dt_program program)
+{
+    for (int64_t i = 0; i < e->plan.calls[program]; i++) {
+        const dt_call *c = &e->plan.call[program][i];
+        dt_status st = e->device->kernels[e->plan.kernel[program][i]](c);
+        if (st != DT_OK) return dt_fail_in(st, "%s", c->op->name);
+    }
+    return DT_OK;
+}
+
+void *dt_exec_data(const dt_exec *e, dt_val v)
+{
+    return e->data[v];
+}
+
+dt_status dt_exec_put_f32(dt_exec *e, dt_val v, const float *src)
+{
+    return e->device->ops->put(e->device, e->data[v], element_size(e, v), src, (size_t)dt_value_local_count(e->g, v));
+}
+
+dt_status dt_exec_put_i32(dt_exec *e, dt_val v, const int32_t *src)
+{
+    return e->device->ops->put_bytes(e->device, e->data[v], src, 4 * (size_t)dt_value_local_count(e->g, v));
+}
+
+dt_status dt_exec_get_f32(const dt_exec *e, dt_val v, float *dst)
+{
+    return e->device->ops->get(e->device, dst, e->data[v], element_size(e, v), (size_t)dt_value_local_count(e->g, v));
+}
+
+const dt_plan *dt_exec_plan(const dt_exec *e)
+{
+    return &e->plan;
+}
