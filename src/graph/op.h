@@ -78,6 +78,8 @@ int dt_op_index(const dt_op *op);
 
 /* Helpers for op sources. */
 #define DT_ATTR(type, holder) ((const type *)(const void *)(holder)->attr.byte)
+/** Same number of dimensions, same dimensions (global). */
+bool dt_shape_equal(const dt_graph *g, dt_val a, dt_val b);
 /** All inputs in one placement: split along tokens or features as the first split input is; partial sums resolved. */
 void dt_place_elementwise(const dt_placing *p);
 /** The same for ops that are linear in all their inputs: all partial stays partial. */
