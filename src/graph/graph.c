@@ -25,6 +25,7 @@ void dt_graph_destroy(dt_graph *g)
     free(g->node);
     free(g->site);
     free(g->output);
+    free(g->update);
     free(g);
 }
 
@@ -64,7 +65,7 @@ static dt_val new_value(dt_graph *g, const char *name, dt_kind kind, dt_type typ
     *v = (dt_value){.kind = kind, .type = type, .ndim = ndim, .split = DT_NO_SPLIT};
     v->name = name != NULL ? dt_region_strdup(&g->region, name) : dt_region_printf(&g->region, "%%%d", (int)g->values);
     v->producer = DT_NONE;
-    v->base = DT_NONE;
+    v->base = v->index = DT_NONE;
     for (int i = 0; i < DT_DIMS; i++) {
         v->dim[i] = v->local[i] = i < ndim ? dim[i] : 1;
         v->tie[i] = (dt_tie){DT_NONE, 0};
@@ -189,6 +190,12 @@ int32_t dt_graph_node(dt_graph *g, const dt_op *op, const void *attr, size_t att
         if (node.out[i] == DT_NONE) continue;
         dt_value *v = &g->value[node.out[i]];
         v->producer = id;
+        for (int k = 0; k < nin; k++) { /* values at selected entries stay ragged through elementwise ops */
+            const dt_value *from = in[k] != DT_NONE ? &g->value[in[k]] : NULL;
+            if (from == NULL || !from->ragged || v->ndim != 1 || v->dim[0] != from->dim[0]) continue;
+            v->ragged = true;
+            v->local[0] = from->local[0];
+        }
         if (op->inplace[i] != 0) v->base = node.in[op->inplace[i] - 1];
     }
     link_behind(g, id, g->cursor);
@@ -280,6 +287,14 @@ void dt_graph_prune(dt_graph *g)
             if (n->in[k] != DT_NONE) used[n->in[k]] = true;
     }
     free(used);
+}
+
+void dt_graph_add_update(dt_graph *g, dt_val w, dt_val idx, dt_val val)
+{
+    for (int64_t i = 0; i < g->updates; i++)
+        if (g->update[i].val == val) return;
+    if (g->status != DT_OK || !took(g, dt_grow(&g->update, &g->update_cap, g->updates + 1, sizeof *g->update))) return;
+    g->update[g->updates++] = (dt_update){w, idx, val};
 }
 
 void dt_graph_add_site(dt_graph *g, dt_site site)

@@ -67,6 +67,19 @@ typedef struct dt_tie {
     int dim;
 } dt_tie;
 
+/** How a parameter starts. */
+typedef enum dt_init_kind {
+    DT_INIT_ZERO,
+    DT_INIT_UNIFORM, /* U(-scale, scale) */
+    DT_INIT_NORMAL,  /* N(0, scale^2) */
+    DT_INIT_FILL,    /* scale everywhere */
+    DT_INIT_BACKBONE /* the backbone's own values */
+} dt_init_kind;
+typedef struct dt_init {
+    dt_init_kind kind;
+    double scale;
+} dt_init;
+
 typedef struct dt_value {
     const char *name; /* unique for persistent values: the module path of Hugging Face, or the delta's */
     dt_kind kind;
@@ -76,6 +89,8 @@ typedef struct dt_value {
     dt_split split;       /* persistent values */
     dt_tie tie[DT_DIMS];  /* parameters */
     bool ragged;          /* dim[0] differs between ranks: local[0] is set by who made it */
+    dt_init init;         /* parameters */
+    dt_val index;         /* a ragged parameter: flat indices of its values in the local slice of tie[0].like */
     const void *host;     /* DT_KIND_CONST: fp32 or i32 data of the global shape */
     int32_t producer;     /* node, or DT_NONE */
     dt_val base;          /* storage is inside that of `base` (DT_NONE: its own) ... */
@@ -117,6 +132,11 @@ typedef struct dt_site {
     dt_val x, y, w, b;
 } dt_site;
 
+/** A weight that is kept equal to its frozen self plus val at idx, in place: W_flat[idx] = W0[idx] + val. */
+typedef struct dt_update {
+    dt_val w, idx, val;
+} dt_update;
+
 typedef struct dt_graph {
     dt_region region;
     dt_value *value;
@@ -131,6 +151,8 @@ typedef struct dt_graph {
     int64_t sites, site_cap;
     dt_val *output; /* temporaries that the host reads after a program */
     int64_t outputs, output_cap;
+    dt_update *update; /* in-place updates that the fuse pass took out of the forward program */
+    int64_t updates, update_cap;
     bool train;     /* dropout is on */
     bool sequence;  /* partial sums of token-major values resolve to split along the tokens */
     int64_t tokens; /* N */
@@ -189,6 +211,9 @@ int dt_graph_use_count(const dt_graph *g, dt_val v);
  *  others whose op allows it. */
 void dt_graph_prune(dt_graph *g);
 #define DT_FOR_NODES(g, i) for (int32_t i = (g)->head; i != DT_NONE; i = (g)->node[i].next)
+
+/** Records an in-place update (once; the same one again is ignored). */
+void dt_graph_add_update(dt_graph *g, dt_val w, dt_val idx, dt_val val);
 
 /* Sites. */
 void dt_graph_add_site(dt_graph *g, dt_site site);

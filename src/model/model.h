@@ -1,0 +1,89 @@
+/* The backbone: which family a checkpoint is, the forward graph that the family builds, its weights in memory, and the
+ * loss that stands on top. A family describes the model as a single device would compute it: no delta, no parallelism,
+ * no backward. It says only how each weight is split (rows, columns, vocabulary, not at all). */
+#ifndef DT_MODEL_MODEL_H
+#define DT_MODEL_MODEL_H
+
+#include "base/json.h"         // dt_json
+#include "graph/exec.h"        // dt_store
+#include "graph/graph.h"       // dt_graph
+#include "model/safetensors.h" // dt_st
+
+/** What everything outside a family needs to know of a backbone. */
+typedef struct dt_model_info {
+    int64_t layers, width, heads, kv_heads, head_dim, ffn, vocab, max_positions;
+    double init_std; /* of random weights */
+} dt_model_info;
+
+/** The values that a family builds on. */
+typedef struct dt_batch {
+    dt_val tokens, pos; /* [N] I32 */
+    int64_t seq;        /* T */
+    int64_t cache;      /* S: generation with a key-value cache of S positions; 0: training, evaluation */
+    dt_val start;       /* [1] I32, with a cache: position of the first token */
+} dt_batch;
+
+typedef struct dt_family {
+    const char *name;
+    /** Is the checkpoint with this config.json of this family? */
+    int (*match)(const dt_json *config);
+    /** Reads config.json into the family's own struct (in `region`) and *info. Errors name the key. */
+    dt_status (*parse)(const dt_json *config, dt_region *region, void **own, dt_model_info *info);
+    /** Builds the graph up to the hidden states [N,C] that the head reads, registers the sites, and sets *head to the
+     * head's weight [V,C] (a HEAD site). Errors are the graph's. */
+    dt_val (*build)(dt_graph *g, const void *own, const dt_model_info *info, const dt_batch *batch, dt_val *head);
+} dt_family;
+extern const dt_family *const dt_families[]; /* NULL-terminated: families.def */
+
+typedef struct dt_backbone {
+    const dt_family *family;
+    dt_model_info info;
+    void *own;
+    char *path;
+    bool random_init;
+    uint64_t seed;  /* of random weights */
+    dt_st *weights; /* NULL with random_init */
+    char fingerprint[33];
+    dt_region region;
+} dt_backbone;
+
+/** Reads config.json, finds the family, maps the weights (random_init: needs none). DT_ERR_MODEL: unknown model_type
+ * with the known ones, missing or wrong keys. load_weights 0: config.json only, as for `plan`. Local. */
+dt_status dt_backbone_open(const char *path, bool random_init, uint64_t seed, bool load_weights,
+                           dt_backbone **out) DT_WARN_UNUSED;
+void dt_backbone_close(dt_backbone *bb);
+
+/** Storage for every WEIGHT of a sharded graph that the store does not have yet: this rank's slice as fp32 -> ACT; a
+ * view of the mapping where it is fp32, contiguous and the device computes in host memory. DT_ERR_MODEL names the
+ * tensor, the expected shape and, if it is missing, the nearest name. Local. */
+dt_status dt_weights_load(const dt_backbone *bb, const dt_graph *g, dt_device *device, dt_store *store) DT_WARN_UNUSED;
+/** Host copy of this rank's slice of one value of the graph that bears a backbone tensor's name. */
+dt_status dt_weights_read(const dt_backbone *bb, const dt_graph *g, dt_val v, float *dst) DT_WARN_UNUSED;
+
+/* ---- Helpers of families (layers.c): each declares its weights, registers its site, returns its output. ---- */
+
+/** How a linear's weight [O,I] is split over the tensor ranks. */
+typedef enum dt_linear_split {
+    DT_SPLIT_NONE,
+    DT_SPLIT_COLUMN /* O */,
+    DT_SPLIT_ROW /* I */,
+    DT_SPLIT_KV /* O, kv heads */
+} dt_linear_split;
+/** Linear site `path` (weight `path`.weight, bias `path`.bias if has_bias). */
+dt_val dt_layer_linear(dt_graph *g, const char *path, const char *role, dt_val x, int64_t out, int64_t in,
+                       dt_linear_split split, bool has_bias);
+dt_val dt_layer_rmsnorm(dt_graph *g, const char *path, const char *role, dt_val x, int64_t width, double eps);
+/** Token embedding split along the vocabulary. */
+dt_val dt_layer_embed(dt_graph *g, const char *path, dt_val tokens, int64_t vocab, int64_t width);
+/** The head's weight [V,C]: `tied` (the embedding's value) or its own. */
+dt_val dt_layer_head(dt_graph *g, const char *path, dt_val tied, int64_t vocab, int64_t width);
+/** Causal attention of a batch: over the batch's own tokens, or over the key-value cache of layer `layer`. */
+dt_val dt_layer_attention(dt_graph *g, const dt_batch *batch, int64_t layer, dt_val q, dt_val k, dt_val v,
+                          const dt_model_info *info);
+
+/* ---- Heads (head.c). ---- */
+
+/** Next-token loss: per-token negative log-likelihood *nll[N] (0 where targets is -1), and their sum [1]. */
+dt_val dt_head_next_token(dt_graph *g, dt_val hidden, dt_val head, dt_val targets, dt_val *nll);
+
+#endif

@@ -1,0 +1,109 @@
+/* The backbone's weights in memory: each rank reads only its slice; fp32 slices that are contiguous in the file are
+ * used where they lie in the (private, copy-on-write) mapping. */
+#include "base/hash.h"     // dt_hash_string
+#include "base/rng.h"      // dt_rng_normal
+#include "config/config.h" // dt_nearest_name
+#include "model/model.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+/* The slice as rows: rows x cols elements from `offset` on, `ld` apart, and one after the other. */
+typedef struct slice {
+    int64_t offset, rows, cols, ld;
+} slice;
+
+static slice slice_of(const dt_value *v)
+{
+    if (v->ndim == 1) return (slice){v->off[0], 1, v->local[0], v->dim[0]};
+    return (slice){v->off[0] * v->dim[1] + v->off[1], v->local[0], v->local[1], v->dim[1]};
+}
+
+static void shape_text(char *text, size_t bytes, const int64_t *dim, int ndim)
+{
+    size_t n = (size_t)snprintf(text, bytes, "[");
+    for (int i = 0; i < ndim && n < bytes; i++)
+        n += (size_t)snprintf(text + n, bytes - n, "%s%lld", i != 0 ? "," : "", (long long)dim[i]);
+    if (n < bytes) snprintf(text + n, bytes - n, "]");
+}
+
+/* The checkpoint's tensor of a value: there, and of its shape. */
+static dt_status find_tensor(const dt_backbone *bb, const dt_value *v, const dt_st_tensor **out)
+{
+    char expected[96], found[96];
+    shape_text(expected, sizeof expected, v->dim, v->ndim);
+    const dt_st_tensor *t = dt_st_find(bb->weights, v->name);
+    if (t == NULL) {
+        int64_t n = dt_st_count(bb->weights);
+        const char **names = NULL;
+        DT_TRY(dt_alloc((size_t)n + 1, sizeof *names, &names));
+        for (int64_t i = 0; i < n; i++) names[i] = dt_st_at(bb->weights, i)->name;
+        const char *near = dt_nearest_name(v->name, names, (int)n);
+        free(names);
+        return dt_fail(DT_ERR_MODEL, "%s: no tensor %s (expected, of shape %s)%s%s", bb->path, v->name, expected,
+                       near != NULL ? "; nearest: " : "", near != NULL ? near : "");
+    }
+    bool same = t->ndim == v->ndim;
+    for (int i = 0; i < v->ndim && same; i++) same = t->dim[i] == v->dim[i];
+    shape_text(found, sizeof found, t->dim, t->ndim);
+    if (!same) return dt_fail(DT_ERR_MODEL, "%s: %s is %s, expected %s", t->file, v->name, found, expected);
+    *out = t;
+    return DT_OK;
+}
+
+/* Random weights by (seed, name, element): gains 1, everything else normal. */
+static void draw(const dt_backbone *bb, const dt_value *v, slice s, float *dst)
+{
+    uint64_t hi = dt_hash_string(v->name);
+    for (int64_t r = 0; r < s.rows; r++)
+        for (int64_t c = 0; c < s.cols; c++) {
+            uint64_t at = (uint64_t)(s.offset + r * s.ld + c);
+            float x = 1.0f;
+            if (v->ndim > 1) x = (float)bb->info.init_std * dt_rng_normal(bb->seed, DT_RNG_INIT, hi, at);
+            dst[r * s.cols + c] = x;
+        }
+}
+
+dt_status dt_weights_read(const dt_backbone *bb, const dt_graph *g, dt_val v, float *dst)
+{
+    const dt_value *val = &g->value[v];
+    slice s = slice_of(val);
+    if (bb->weights == NULL) {
+        draw(bb, val, s, dst);
+        return DT_OK;
+    }
+    const dt_st_tensor *t = NULL;
+    DT_TRY(find_tensor(bb, val, &t));
+    dt_status st = dt_st_to_f32(t->type, t->data, s.offset, s.rows, s.cols, s.ld, dst);
+    return dt_fail_in(st, "%s: %s", t->file, t->name);
+}
+
+static dt_status load(const dt_backbone *bb, const dt_graph *g, dt_val v, dt_device *device, dt_store *store)
+{
+    const dt_value *val = &g->value[v];
+    slice s = slice_of(val);
+    size_t count = (size_t)(s.rows * s.cols);
+    if (bb->weights != NULL && device->ops->host_memory && device->ops->act_size == sizeof(float)) {
+        const dt_st_tensor *t = NULL;
+        DT_TRY(find_tensor(bb, val, &t));
+        bool in_place = t->type == DT_ST_F32 && (s.rows == 1 || s.cols == s.ld) && (uintptr_t)t->data % 4 == 0;
+        if (in_place) return dt_store_put(store, val->name, (float *)(void *)t->data + s.offset, count * sizeof(float));
+    }
+    void *data = NULL;
+    DT_TRY(dt_store_new(store, val->name, count * device->ops->act_size, &data));
+    if (device->ops->host_memory && device->ops->act_size == sizeof(float)) return dt_weights_read(bb, g, v, data);
+    float *staging = NULL;
+    DT_TRY(dt_alloc(count, sizeof *staging, &staging));
+    dt_status st = dt_weights_read(bb, g, v, staging);
+    if (st == DT_OK) st = device->ops->put(device, data, device->ops->act_size, staging, count);
+    free(staging);
+    return st;
+}
+
+dt_status dt_weights_load(const dt_backbone *bb, const dt_graph *g, dt_device *device, dt_store *store)
+{
+    for (int64_t v = 0; v < g->values; v++) {
+        bool weight = g->value[v].kind == DT_KIND_WEIGHT && g->value[v].base == DT_NONE;
+        if (weight && dt_store_find(store, g->value[v].name) == NULL) DT_TRY(load(bb, g, (dt_val)v, device, store));
+    }
+    return DT_OK;
+}
