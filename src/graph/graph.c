@@ -196,7 +196,13 @@ int32_t dt_graph_node(dt_graph *g, const dt_op *op, const void *attr, size_t att
             v->ragged = true;
             v->local[0] = from->local[0];
         }
-        if (op->inplace[i] != 0) v->base = node.in[op->inplace[i] - 1];
+        if (op->inplace[i] == 0) continue;
+        const dt_value *home = &g->value[node.in[op->inplace[i] - 1]];
+        v->base = node.in[op->inplace[i] - 1];
+        v->ragged = home->ragged;
+        memcpy(v->local, home->local, sizeof v->local);
+        memcpy(v->off, home->off, sizeof v->off);
+        memcpy(v->place, home->place, sizeof v->place);
     }
     link_behind(g, id, g->cursor);
     g->cursor = id;

@@ -54,6 +54,8 @@ struct dt_op {
     bool optional_outputs; /* prune may clear outputs: the kernel leaves those with data NULL out */
     /** Output i uses input inplace[i] - 1 as its storage (0: storage of its own). The input's value is gone after. */
     int8_t inplace[DT_MAX_OUT];
+    /** Output i may use input reuse[i] - 1's storage if that input has no later reader; the kernel must not mind. */
+    int8_t reuse[DT_MAX_OUT];
     /** Creates node->out[] (dt_graph_temp) after checking the inputs; errors by dt_graph_fail. */
     void (*shape)(dt_graph *g, dt_node *node);
     /** Emits the gradient: given dout[nout] (DT_NONE: no gradient flows) sets din[i] for each i with want[i] (DT_NONE

@@ -290,7 +290,13 @@ dt_status dt_pass_shard(dt_graph *g, const dt_mesh *mesh)
     g->program = DT_MICRO;
     g->backward = false;
     dt_graph_seek_end(g);
-    for (int64_t i = 0; i < g->outputs && g->status == DT_OK; i++) g->output[i] = p.now[g->output[i]];
+    for (int64_t i = 0; i < g->outputs && g->status == DT_OK;
+         i++) { /* the host reads them whole, but for its data rank's share */
+        dt_val v = p.now[g->output[i]];
+        dt_places want = places_of(g, v);
+        want.axis[DT_AXIS_TENSOR_MAJOR] = want.axis[DT_AXIS_TENSOR_MINOR] = DT_PLACE_R;
+        g->output[i] = places_equal(places_of(g, v), want) ? v : convert(&p, v, want);
+    }
 done:
     free(p.now);
     free(p.made);

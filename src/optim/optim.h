@@ -1,0 +1,57 @@
+/* Optimizers: the flat buffers that all trainable values live in, and the epilogue program that reduces, clips and
+ * updates. */
+#ifndef DT_OPTIM_OPTIM_H
+#define DT_OPTIM_OPTIM_H
+
+#include "config/config.h" // Dtrain__Optim
+#include "graph/exec.h"    // dt_store
+#include "graph/passes.h"  // dt_grad_of
+
+/** One parameter's place in the flat buffers of this rank. */
+typedef struct dt_flat_param {
+    dt_val param, grad;
+    int64_t offset, count; /* elements */
+    dt_axes split;         /* tensor axes that it is split over */
+    dt_axes partial;       /* tensor axes that its gradient is partial over */
+    double lr_scale, weight_decay;
+} dt_flat_param;
+
+/** All trainable values of a rank, one behind the other: [split | replicated], fp32. Gradients, moments and the
+ * snapshot of a checkpoint have the same layout, so one all-reduce moves every gradient. */
+typedef struct dt_flat {
+    dt_flat_param *param;
+    int n;
+    int64_t count;        /* elements on this rank */
+    int64_t global_count; /* trainable values of the whole delta, split ones counted over all ranks */
+    dt_val params, grads; /* STATEs "flat:param", "flat:grad" of `count` elements */
+} dt_flat;
+
+/** What an optimizer is: its state buffers (flat, named "flat:<name>") and its update nodes. */
+typedef struct dt_optimizer {
+    const char *name;
+    /** Names of the state buffers, NULL-terminated: also the tensors of a checkpoint's optimizer part. */
+    const char *const *(*states)(const Dtrain__Optim *config);
+    /** Emits the update of elements [offset, offset + count): views of params, grads and of each state. */
+    void (*emit)(dt_graph *g, const Dtrain__Optim *config, const dt_flat_param *group, dt_val param, dt_val grad,
+                 const dt_val *state, dt_val hyper, dt_val normsq);
+    double (*peak_lr)(const Dtrain__Optim *config);
+    double (*weight_decay)(const Dtrain__Optim *config);
+    /** Fills the hyper entries that depend on the step (counted from 1). */
+    void (*hyper)(const Dtrain__Optim *config, int64_t step, float *hyper);
+} dt_optimizer;
+const dt_optimizer *dt_optimizer_of(const Dtrain__Optim *config);
+
+/** Lays out every PARAM of a sharded graph that has a gradient, and makes the parameters and their accumulators views
+ * of the flat buffers. Parameter groups by the first matching pattern. Local. */
+dt_status dt_flat_create(dt_graph *g, const Dtrain__Optim *config, dt_flat *out) DT_WARN_UNUSED;
+void dt_flat_destroy(dt_flat *flat);
+
+/** Emits the epilogue: tensor all-reduces of partial gradients, the one all-reduce over the data ranks (`reduce_data`),
+ * the global norm, the updates. Sets *hyper (input, DT_HYPER_COUNT) and *normsq (output [1]). */
+dt_status dt_optim_emit(dt_graph *g, dt_flat *flat, const Dtrain__Optim *config, bool reduce_data, dt_val *hyper,
+                        dt_val *normsq) DT_WARN_UNUSED;
+
+/** Learning rate of a step (1 .. steps) as a multiple of the peak. */
+double dt_schedule(const Dtrain__Optim *config, int64_t steps, int64_t step);
+
+#endif
