@@ -44,9 +44,9 @@ typedef struct dt_comm_ops {
     const char *name; /* "none", "mpi", "nccl" */
     /** buf[i] <- op over the group of buf[i], in place. The same bits on every rank of the group. */
     dt_status (*all_reduce)(dt_comm *comm, dt_axes axes, void *buf, int64_t count, dt_comm_type type, dt_comm_op op);
-    /** recv[g * count + i] <- send[i] of the group's rank g. */
+    /** recv[g * count + i] <- send[i] of the group's rank g. In place: send = recv + group_rank * count elements. */
     dt_status (*all_gather)(dt_comm *comm, dt_axes axes, const void *send, void *recv, int64_t count, dt_comm_type type);
-    /** recv[i] <- sum over the group of send[group_rank * count + i]. */
+    /** recv[i] <- sum over the group of send[group_rank * count + i]. In place: recv = send + group_rank * count. */
     dt_status (*reduce_scatter)(dt_comm *comm, dt_axes axes, const void *send, void *recv, int64_t count,
                                 dt_comm_type type);
     /** buf of the group's rank `root` to every rank of the group. */
@@ -58,7 +58,9 @@ typedef struct dt_comm_ops {
 struct dt_comm {
     const dt_comm_ops *ops;
     dt_mesh mesh;
-    int64_t bytes_sent[DT_AXES_ALL + 1]; /* payload given to collectives so far, by axes; groups of one not counted */
+    /* Payload that this rank gave to collectives so far, by axes; groups of one not counted: the buffer of an all_reduce
+     * and of a broadcast's root, `send` of an all_gather and of a reduce_scatter. */
+    int64_t bytes_sent[DT_AXES_ALL + 1];
     void *impl;
 };
 
@@ -67,7 +69,7 @@ struct dt_comm {
 dt_status dt_comm_create_host(const dt_mesh *mesh, dt_comm *out) DT_WARN_UNUSED;
 void dt_comm_destroy(dt_comm *comm);
 
-/* ---- Control: always MPI_COMM_WORLD, whatever device computes. ---- */
+/* ---- Control: always MPI_COMM_WORLD, whatever device computes. One thread at a time, as for a dt_comm. ---- */
 
 /** MPI_Init_thread (multiple), log prefix, watchdog. Works without mpirun (one rank). Once per process. */
 dt_status dt_world_init(int *argc, char ***argv) DT_WARN_UNUSED;

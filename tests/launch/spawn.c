@@ -125,6 +125,17 @@ int dt_spawn_await(dt_spawn *p, const char *text)
     return 1;
 }
 
+void dt_spawn_await_seconds(dt_spawn *p, double seconds)
+{
+    double until = now() + seconds;
+    while (p->pid > 0 && now() < until && step(p)) continue;
+}
+
+void dt_spawn_set_timeout(dt_spawn *p, double timeout_s)
+{
+    p->deadline = now() + timeout_s;
+}
+
 void dt_spawn_signal(const dt_spawn *p, int signal)
 {
     if (p->pid > 0) kill(p->pid, signal);

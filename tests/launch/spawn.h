@@ -34,6 +34,10 @@ typedef struct dt_spawn {
 dt_spawn dt_spawn_start(double timeout_s, const char *fmt, ...) DT_PRINTF(2, 3);
 /** Waits until the output contains `text`: 1, or 0 if the command ended or its time ran out before. */
 int dt_spawn_await(dt_spawn *p, const char *text);
+/** Collects output for this long, or until the command ends. */
+void dt_spawn_await_seconds(dt_spawn *p, double seconds);
+/** The command is killed this long after now, instead of the limit given at the start. */
+void dt_spawn_set_timeout(dt_spawn *p, double timeout_s);
 /** Sends a signal to the command itself (mpirun, not its ranks). */
 void dt_spawn_signal(const dt_spawn *p, int signal);
 /** Waits for the end: exit_code, output and seconds are then complete. */
