@@ -196,9 +196,10 @@ int32_t dt_graph_node(dt_graph *g, const dt_op *op, const void *attr, size_t att
             v->ragged = true;
             v->local[0] = from->local[0];
         }
-        if (op->inplace[i] == 0) continue;
-        const dt_value *home = &g->value[node.in[op->inplace[i] - 1]];
-        v->base = node.in[op->inplace[i] - 1];
+        dt_val storage = op->inplace[i] != 0 ? node.in[op->inplace[i] - 1] : DT_NONE;
+        if (storage == DT_NONE) continue; /* of its own, as where an optional input is absent */
+        const dt_value *home = &g->value[storage];
+        v->base = storage;
         v->ragged = home->ragged;
         memcpy(v->local, home->local, sizeof v->local);
         memcpy(v->off, home->off, sizeof v->off);

@@ -260,7 +260,7 @@ static void place_node(shard_pass *p, int32_t id)
     for (int k = 0; k < n.nout; k++) {
         if (n.out[k] == DT_NONE) continue;
         set_places(p, n.out[k], out[k]);
-        dt_val base = n.op->inplace[k] != 0 ? in[n.op->inplace[k] - 1] : DT_NONE;
+        dt_val base = n.op->inplace[k] != 0 && n.op->inplace[k] <= n.nin ? in[n.op->inplace[k] - 1] : DT_NONE;
         g->value[n.out[k]].base = base;
         if (base == DT_NONE) continue;
         dt_value *b = &g->value[base];
