@@ -4,8 +4,8 @@
 #include "model/safetensors.h"
 
 #include <cjson/cJSON.h> // cJSON
-#include <stdlib.h>      // free
-#include <string.h>      // memcpy, memset
+#include <stdlib.h>      // free, qsort
+#include <string.h>      // strcmp, memcpy, memset
 
 enum { PREFIX = 8, ALIGN = 64 };
 
@@ -49,9 +49,29 @@ static char *header_text(const dt_st_entry *entry, int64_t n, const char *const 
     return text;
 }
 
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* A file with two tensors of one name could be written, but never read again. */
+static dt_status check_names(const char *path, const dt_st_entry *entry, int64_t n)
+{
+    const char **name;
+    dt_status st = DT_OK;
+    DT_TRY(dt_alloc((size_t)n, sizeof *name, &name));
+    for (int64_t i = 0; i < n; i++) name[i] = entry[i].name;
+    qsort(name, (size_t)n, sizeof *name, by_text);
+    for (int64_t i = 1; i < n && st == DT_OK; i++)
+        if (strcmp(name[i - 1], name[i]) == 0) st = dt_fail(DT_ERR_INTERNAL, "%s: two tensors named %s", path, name[i]);
+    free(name);
+    return st;
+}
+
 dt_status dt_st_write(const char *path, const dt_st_entry *entry, int64_t n, const char *const *metadata,
                       int n_metadata)
 {
+    DT_TRY(check_names(path, entry, n));
     dt_status st = DT_OK;
     dt_bytes *piece = NULL;
     char *head = NULL, *text = header_text(entry, n, metadata, n_metadata);

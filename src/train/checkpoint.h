@@ -11,8 +11,9 @@
 typedef enum dt_ckpt_part { DT_CKPT_DELTA, DT_CKPT_OPTIMIZER, DT_CKPT_PARTS } dt_ckpt_part;
 
 /** A rank's piece of one named tensor. Dense: the slice [off, off+len) along `split` of a tensor of global shape `dim`
- *  (split -1: the whole tensor, which every rank holds and rank 0's file stores). Sparse (index != NULL): `count` values
- *  and their flat row-major indices in the global shape, ascending, disjoint between ranks. */
+ *  (split -1: the whole tensor, which every rank holds and rank 0's file stores); slices may overlap (replicated heads)
+ *  and together cover the tensor. Sparse (index != NULL, even where count is 0): `count` values and their flat row-major
+ *  indices in the global shape, ascending, disjoint between ranks. */
 typedef struct dt_ckpt_tensor {
     const char *name;
     int ndim;
@@ -32,8 +33,8 @@ typedef struct dt_ckpt_meta {
     int data_ranks, tensor_ranks;
     uint64_t data_fingerprint;
     const char *backbone_fingerprint;
-    const char *config_text;   /* resolved configuration */
-    const char *method_json;   /* what the methods recorded: an object, "{}" if nothing */
+    const char *config_text; /* resolved configuration */
+    const char *method_json; /* what the methods recorded: an object, "{}" if nothing */
 } dt_ckpt_meta;
 
 /** Writes one rank's file of one part into <run>/ckpt/step-<step>.tmp/. Tensors with split -1 and no index are left out
@@ -41,22 +42,27 @@ typedef struct dt_ckpt_meta {
 dt_status dt_ckpt_write(const char *run, int64_t step, dt_ckpt_part part, int tensor_rank, int tensor_ranks,
                         const dt_ckpt_tensor *tensor, int64_t n, char digest[33]) DT_WARN_UNUSED;
 /** Rank 0, when every file is written: digests[part * tensor_ranks + r]; manifest, fsync, rename; then removes all but
- *  the `keep` newest complete checkpoints and stale .tmp folders. */
+ *  the `keep` newest complete checkpoints, this one always among them, and .tmp folders of earlier steps (a later one
+ *  may be in the making). A complete checkpoint of the same step is replaced. What cannot be removed is logged. */
 dt_status dt_ckpt_commit(const char *run, const dt_ckpt_meta *meta, const char (*digests)[33], int keep) DT_WARN_UNUSED;
+/** Removes what interrupted saves left behind. Rank 0, before the first save of a process. */
+dt_status dt_ckpt_clean(const char *run) DT_WARN_UNUSED;
 
 typedef struct dt_ckpt dt_ckpt;
 /** Newest complete checkpoint of a run: *step = -1 if there is none. Removes nothing. */
 dt_status dt_ckpt_latest(const char *run, int64_t *step) DT_WARN_UNUSED;
-/** Opens a checkpoint: a step folder, or a run folder (its newest). Verifies format, file list and digests. DT_ERR_STATE
- *  names the file. */
+/** Opens a checkpoint: a step folder, or a run folder (its newest). Verifies format, file list and digests; what is
+ *  missing, torn, edited or inconsistent is DT_ERR_STATE, which names the file. */
 dt_status dt_ckpt_open(const char *path, dt_ckpt **out) DT_WARN_UNUSED;
 void dt_ckpt_close(dt_ckpt *ck);
 const dt_ckpt_meta *dt_ckpt_get_meta(const dt_ckpt *ck);
 const char *dt_ckpt_path(const dt_ckpt *ck);
 int64_t dt_ckpt_count(const dt_ckpt *ck, dt_ckpt_part part);
-/** Name, global shape and (sparse) whether it is; data, off, len, count are those of the whole tensor. */
+/** Name and global shape of tensor i (sorted by name), and the `split` that it was written with (off 0, len that whole
+ *  dimension); count is the number of values if it is sparse, -1 if it is dense; data and index are NULL. */
 dt_status dt_ckpt_describe(const dt_ckpt *ck, dt_ckpt_part part, int64_t i, dt_ckpt_tensor *out) DT_WARN_UNUSED;
-/** Fills out->data (out->len slice of the global tensor along out->split, or all of it), whatever layout wrote it.
+/** Fills out->data (out->len slice of the global tensor along out->split, or all of it), whatever layout wrote it; of a
+ *  sparse tensor (out->index != NULL) the values at out->count ascending indices, each of which must be stored.
  *  DT_ERR_STATE if the name is missing or the global shape differs (both named). */
 dt_status dt_ckpt_read(const dt_ckpt *ck, dt_ckpt_part part, const dt_ckpt_tensor *out) DT_WARN_UNUSED;
 /** Sparse: all (index, value) pairs of a tensor, ascending by index; both freed with free(). */
