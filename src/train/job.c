@@ -1,0 +1,118 @@
+/* Opening and closing a job. */
+#include "train/job.h"
+#include "base/log.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h> // sysconf
+
+static dt_status divides(const char *what, int64_t value, int by)
+{
+    if (value % by == 0) return DT_OK;
+    return dt_fail(DT_ERR_CONFIG, "parallel.tensor: %d does not divide the backbone's %s, %lld", by, what,
+                   (long long)value);
+}
+
+dt_status dt_job_mesh(const Dtrain__Config *config, const dt_model_info *info, int rank, int ranks, dt_mesh *out)
+{
+    int tensor = config->parallel->tensor;
+    DT_TRY(divides("attention heads", info->heads, tensor));
+    DT_TRY(divides("feed-forward width", info->ffn, tensor));
+    return dt_mesh_make(rank, ranks, tensor, (int)info->kv_heads, out);
+}
+
+/* One thread a rank, more where the node has idle cores. OMP_NUM_THREADS decides where it is set. */
+static int threads_of_rank(void)
+{
+    const char *set = getenv("OMP_NUM_THREADS");
+    if (set != NULL && atoi(set) > 0) return atoi(set);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int threads = (int)cores / dt_world_node_size();
+    return threads > 1 ? threads : 1;
+}
+
+static dt_status open_device(const Dtrain__Config *config, dt_device *out)
+{
+    if (config->device == DTRAIN__DEVICE__CUDA)
+        return dt_fail(DT_ERR_DEVICE,
+                       "device: CUDA: this build has no CUDA module (libdtrain_cuda.so); expected CPU or AUTO");
+    return dt_device_cpu(threads_of_rank(), out);
+}
+
+static dt_data_options data_options(const Dtrain__Config *config, const Dtrain__Source *source, int shuffle)
+{
+    const Dtrain__Data *d = config->data;
+    return (dt_data_options){.seq_len = d->seq_len,
+                             .packing = d->packing,
+                             .shuffle = shuffle,
+                             .add_bos = d->has_add_bos ? d->add_bos : -1,
+                             .add_eos = d->has_add_eos ? d->add_eos : -1,
+                             .loss_on_prompt = d->loss_on == DTRAIN__LOSS_ON__BOTH,
+                             .skip_bad_rows = d->on_bad_row == DTRAIN__ON_BAD_ROW__SKIP,
+                             .seed = (uint64_t)config->run->seed,
+                             .max_rows = source->examples};
+}
+
+static dt_status open_set(dt_job *job, const Dtrain__Source *source, int shuffle, dt_dataset **out)
+{
+    const dt_data_options options = data_options(job->config, source, shuffle);
+    DT_TRY(dt_dataset_open(source->jsonl, job->tokenizer, &options, out));
+    int64_t cut = dt_dataset_rows_cut(*out), skipped = dt_dataset_rows_skipped(*out);
+    if (cut != 0 || skipped != 0)
+        dt_log(DT_LOG_INFO, "%s: %lld of %lld rows cut to seq_len %d, %lld skipped", source->jsonl, (long long)cut,
+               (long long)dt_dataset_rows(*out), options.seq_len, (long long)skipped);
+    return DT_OK;
+}
+
+static dt_status open_local(dt_job *job, unsigned what)
+{
+    const Dtrain__Config *c = job->config;
+    if (c->backbone->path == NULL)
+        return dt_fail(DT_ERR_CONFIG, "backbone.path: missing; expected the folder of a Hugging Face checkpoint");
+    DT_TRY(dt_backbone_open(c->backbone->path, c->backbone->random_init, (uint64_t)c->run->seed, true, &job->backbone));
+    DT_TRY(dt_job_mesh(c, &job->backbone->info, dt_world_rank(), dt_world_size(), &job->mesh));
+    if (what & (DT_JOB_TOKENIZER | DT_JOB_TRAIN_DATA | DT_JOB_EVAL_DATA)) {
+        DT_TRY(dt_tokenizer_load(c->backbone->path, &job->tokenizer));
+        if (dt_tokenizer_size(job->tokenizer) > job->backbone->info.vocab)
+            return dt_fail(DT_ERR_MODEL, "%s: the tokenizer has %d ids, the backbone only %lld", c->backbone->path,
+                           dt_tokenizer_size(job->tokenizer), (long long)job->backbone->info.vocab);
+    }
+    if (c->data->seq_len > job->backbone->info.max_positions)
+        return dt_fail(DT_ERR_CONFIG, "data.seq_len: %d is more than the backbone's %lld positions", c->data->seq_len,
+                       (long long)job->backbone->info.max_positions);
+    if ((what & DT_JOB_TRAIN_DATA) && c->data->train != NULL) DT_TRY(open_set(job, c->data->train, 1, &job->train));
+    if ((what & DT_JOB_EVAL_DATA) && c->data->eval != NULL) DT_TRY(open_set(job, c->data->eval, 0, &job->eval));
+    DT_TRY(dt_deltas_create(c, &job->deltas));
+    DT_TRY(open_device(c, &job->device));
+    DT_TRY(dt_store_create(&job->device, &job->store));
+    /* Sequence parallelism splits tokens over the tensor ranks: sequences are padded to a length that divides. */
+    int64_t tensor = c->parallel->sequence ? c->parallel->tensor : 1;
+    job->seq = (c->data->seq_len + tensor - 1) / tensor * tensor;
+    return DT_OK;
+}
+
+dt_status dt_job_open(const Dtrain__Config *config, unsigned what, dt_job *out)
+{
+    dt_job job = {.config = config};
+    dt_status st = dt_world_agree(open_local(&job, what));
+    if (st == DT_OK) st = dt_world_agree(dt_comm_create_host(&job.mesh, &job.comm));
+    if (st != DT_OK) {
+        dt_job_close(&job);
+        return st;
+    }
+    *out = job;
+    return DT_OK;
+}
+
+void dt_job_close(dt_job *job)
+{
+    dt_store_destroy(job->store);
+    dt_device_destroy(&job->device);
+    dt_deltas_destroy(&job->deltas);
+    dt_dataset_destroy(job->train);
+    dt_dataset_destroy(job->eval);
+    dt_tokenizer_destroy(job->tokenizer);
+    if (job->comm.ops != NULL) dt_comm_destroy(&job->comm);
+    dt_backbone_close(job->backbone);
+    *job = (dt_job){0};
+}
