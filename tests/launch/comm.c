@@ -5,11 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define COLLECTIVES DT_SPAWN_RANK("collectives")
 #define CONTROL DT_SPAWN_RANK("control")
 
-/* Ends a job, says `expected`, and with this exit code. */
+/* The command ended with this exit code, and its output contains `expected`. Frees p. */
 static void expect(dt_spawn p, int exit_code, const char *expected)
 {
     cr_expect_eq(p.exit_code, exit_code, "exit code %d, not %d:\n%s", p.exit_code, exit_code, p.output);
@@ -91,25 +92,46 @@ Test(comm, abort_ends_the_job_with_the_status_of_the_error)
            "dtrain: rank 3: the last rank cannot go on");
 }
 
-static pid_t pid_of(const dt_spawn *p, int rank)
+/* Starts four ranks in `mode`; pids[r] is rank r's process. */
+static dt_spawn start_four(const char *mode, pid_t pids[4])
 {
-    char key[32];
-    snprintf(key, sizeof key, "pid %d ", rank);
-    const char *at = strstr(p->output, key);
-    cr_assert(at, "no '%s' in:\n%s", key, p->output);
-    return (pid_t)atoi(at + strlen(key));
+    dt_spawn p = dt_spawn_start(60, "%s -np 4 %s %s", DT_SPAWN_MPIRUN, CONTROL, mode);
+    cr_assert(dt_spawn_await(&p, "ready"), "%s", p.output);
+    for (int rank = 0; rank < 4; rank++) {
+        char key[32];
+        snprintf(key, sizeof key, "pid %d is ", rank);
+        cr_assert(dt_spawn_await(&p, key), "%s", p.output); // the output of two ranks comes in any order
+        pids[rank] = (pid_t)atoi(strstr(p.output, key) + strlen(key));
+    }
+    return p;
+}
+
+/* Not gone, and no zombie that waits for whoever inherits it. */
+static int runs(pid_t pid)
+{
+    char path[64], line[256] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "r");
+    if (!file) return 0;
+    if (!fgets(line, sizeof line, file)) line[0] = 0;
+    fclose(file);
+    const char *state = strrchr(line, ')');
+    return state && state[1] && state[2] != 'Z' && state[2] != 'X';
 }
 
 /* Kills one rank of a job in `mode`, which then has ten seconds to end. */
 static void check_death(const char *mode, int victim)
 {
-    dt_spawn p = dt_spawn_start(60, "%s -np 4 %s %s", DT_SPAWN_MPIRUN, CONTROL, mode);
-    cr_assert(dt_spawn_await(&p, "ready"), "%s", p.output);
-    kill(pid_of(&p, victim), SIGKILL);
+    pid_t pids[4];
+    dt_spawn p = start_four(mode, pids);
+    kill(pids[victim], SIGKILL);
     dt_spawn_set_timeout(&p, 10);
     dt_spawn_finish(&p);
     cr_expect_gt(p.exit_code, 0, "exit code %d:\n%s", p.exit_code, p.output);
-    for (int rank = 0; rank < 4; rank++) cr_expect(kill(pid_of(&p, rank), 0) != 0, "rank %d still runs", rank);
+    for (int rank = 0; rank < 4; rank++) {
+        for (int wait = 0; wait < 100 && runs(pids[rank]); wait++) usleep(20000);
+        cr_expect(!runs(pids[rank]), "rank %d still runs", rank);
+    }
     dt_spawn_free(&p);
 }
 
@@ -126,8 +148,8 @@ Test(comm, a_killed_rank_ends_a_job_that_waits_for_it)
 
 Test(comm, a_signal_to_mpirun_stops_all_ranks_after_the_same_round)
 {
-    dt_spawn p = dt_spawn_start(60, "%s -np 4 %s reduce", DT_SPAWN_MPIRUN, CONTROL);
-    cr_assert(dt_spawn_await(&p, "ready"), "%s", p.output);
+    pid_t pids[4];
+    dt_spawn p = start_four("reduce", pids);
     dt_spawn_signal(&p, SIGUSR1);
     dt_spawn_finish(&p);
     expect(p, 0, "stopped");
@@ -135,9 +157,9 @@ Test(comm, a_signal_to_mpirun_stops_all_ranks_after_the_same_round)
 
 Test(comm, sigterm_to_the_ranks_does_not_break_a_collective)
 {
-    dt_spawn p = dt_spawn_start(60, "%s -np 4 %s reduce", DT_SPAWN_MPIRUN, CONTROL);
-    cr_assert(dt_spawn_await(&p, "ready"), "%s", p.output);
-    for (int rank = 0; rank < 4; rank++) kill(pid_of(&p, rank), SIGTERM);
+    pid_t pids[4];
+    dt_spawn p = start_four("reduce", pids);
+    for (int rank = 0; rank < 4; rank++) kill(pids[rank], SIGTERM);
     dt_spawn_finish(&p);
     expect(p, 0, "stopped");
 }

@@ -4,7 +4,6 @@
  * The value of rank r at i is a function of (r, i), so each rank computes what the others hold. What compares ranks
  * goes through MPI itself. */
 #include "base/hash.h"
-#include "base/rng.h"
 #include "comm/comm.h"
 #include <math.h>
 #include <mpi.h>
@@ -69,21 +68,28 @@ static int members(dt_axes axes, int *out)
     return n;
 }
 
-/* Normal numbers of very different sizes: another order of summation is another result. */
+/* 64 bits of (rank, i): the finaliser of splitmix64. */
+static uint64_t bits_of(int rank, int64_t i)
+{
+    uint64_t x = ((uint64_t)rank << 40) + (uint64_t)i + 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+/* Numbers of very different sizes: another order of summation is another result. */
 static double real_of(int rank, int64_t i)
 {
-    uint32_t w[4];
-    dt_rng_words(7, DT_RNG_SAMPLE, (uint64_t)rank, (uint64_t)i, w);
-    return ldexp((double)(int32_t)w[0] / 2147483648.0, (int)(w[1] % 12) - 6);
+    static const double scale[] = {0x1p-37, 0x1p-35, 0x1p-33, 0x1p-31, 0x1p-29, 0x1p-27, 0x1p-26, 0x1p-25};
+    uint64_t bits = bits_of(rank, i);
+    return (double)(int32_t)bits * scale[bits >> 32 & 7];
 }
 
 static int64_t integer_of(int rank, int64_t i, dt_comm_type type)
 {
-    uint32_t w[4];
-    dt_rng_words(8, DT_RNG_SAMPLE, (uint64_t)rank, (uint64_t)i, w);
-    if (type == DT_COMM_BYTE) return w[0] % 4;
-    if (type == DT_COMM_I32) return (int32_t)w[0] / MAX_RANKS;
-    return (int64_t)((uint64_t)w[0] << 32 | w[1]) / MAX_RANKS;
+    uint64_t bits = bits_of(rank, i);
+    if (type == DT_COMM_BYTE) return bits % 4;
+    return (type == DT_COMM_I32 ? (int64_t)(int32_t)bits : (int64_t)bits) / MAX_RANKS;
 }
 
 static int is_real(dt_comm_type type)

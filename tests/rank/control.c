@@ -6,7 +6,7 @@
  *   abort   the last rank fails inside a step while the others wait for it
  *   return  the last rank leaves with an error after an agreement, as everyone then does
  *
- * Prints "pid RANK PID" first, and "ready" once all ranks are there. */
+ * Prints "pid RANK is PID" first, and "ready" once all ranks are there. */
 #include "base/log.h"
 #include "comm/comm.h"
 #include <signal.h>
@@ -111,7 +111,7 @@ int main(int argc, char **argv)
     }
     signal(SIGUSR1, on_signal);
     signal(SIGTERM, on_signal);
-    printf("pid %d %d\n", dt_world_rank(), (int)getpid());
+    printf("pid %d is %d\n", dt_world_rank(), (int)getpid());
     fflush(stdout);
     must(dt_world_barrier());
     if (dt_world_rank() == 0) puts("ready");
