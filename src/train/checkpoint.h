@@ -12,8 +12,8 @@ typedef enum dt_ckpt_part { DT_CKPT_DELTA, DT_CKPT_OPTIMIZER, DT_CKPT_PARTS } dt
 
 /** A rank's piece of one named tensor. Dense: the slice [off, off+len) along `split` of a tensor of global shape `dim`
  *  (split -1: the whole tensor, which every rank holds and rank 0's file stores); slices may overlap (replicated heads)
- *  and together cover the tensor. Sparse (index != NULL, even where count is 0): `count` values and their flat row-major
- *  indices in the global shape, ascending, disjoint between ranks. */
+ *  and together cover the tensor. Sparse (index != NULL, even where count is 0): `count` values and their flat
+ * row-major indices in the global shape, ascending, disjoint between ranks. */
 typedef struct dt_ckpt_tensor {
     const char *name;
     int ndim;
