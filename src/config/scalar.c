@@ -5,8 +5,9 @@
 #include <errno.h>
 #include <inttypes.h> // PRId64
 #include <math.h>     // INFINITY, NAN
-#include <stdlib.h>   // malloc, realloc, strtod, strtoull
-#include <string.h>   // memcpy, memchr
+#include <stdio.h>    // snprintf
+#include <stdlib.h>   // realloc, free, strtod, strtoull
+#include <string.h>   // memcpy, memchr, strndup
 #include <strings.h>  // strcasecmp
 
 /* A number as it is written. */
@@ -91,21 +92,19 @@ static dt_status to_integer(const dt_lexer *l, const dt_field *field, const numb
 
 static dt_status to_float(const dt_lexer *l, const dt_field *field, const number *x, dt_value *out)
 {
-    int single = field->type == PROTOBUF_C_TYPE_FLOAT, octal_or_hex = 0;
-    double value = 0;
-    if (x->token.kind == DT_TOKEN_NAME && (!strcasecmp(x->digits, "inf") || !strcasecmp(x->digits, "infinity"))) {
+    int single = field->type == PROTOBUF_C_TYPE_FLOAT, is_name = x->token.kind == DT_TOKEN_NAME;
+    int octal_or_hex = x->token.kind == DT_TOKEN_INTEGER && x->digits[0] == '0' && x->digits[1];
+    double value;
+    if (is_name && (!strcasecmp(x->digits, "inf") || !strcasecmp(x->digits, "infinity"))) {
         value = INFINITY;
-    } else if (x->token.kind == DT_TOKEN_NAME && !strcasecmp(x->digits, "nan")) {
+    } else if (is_name && !strcasecmp(x->digits, "nan")) {
         value = (double)NAN;
-    } else {
-        octal_or_hex = x->token.kind == DT_TOKEN_INTEGER && x->digits[0] == '0' && x->digits[1];
+    } else if ((x->token.kind == DT_TOKEN_INTEGER && !octal_or_hex) || x->token.kind == DT_TOKEN_FLOAT) {
         value = strtod(x->digits, NULL);
-        int is_number = x->token.kind == DT_TOKEN_INTEGER || x->token.kind == DT_TOKEN_FLOAT;
-        if (!is_number || octal_or_hex) return not_a(l, x->negative, &x->token, "a decimal number");
-        if (isinf(value) || (single && isinf((float)value))) {
-            return not_a(l, x->negative, &x->token,
-                         single ? "within the range of a float" : "within the range of a double");
-        }
+        const char *what = single ? "within the range of a float" : "within the range of a double";
+        if (isinf(single ? (double)(float)value : value)) return not_a(l, x->negative, &x->token, what);
+    } else {
+        return not_a(l, x->negative, &x->token, "a decimal number");
     }
     if (x->negative) value = -value;
     if (single) {

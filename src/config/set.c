@@ -3,7 +3,7 @@
 #include "config/text.h"
 
 #include <stdlib.h> // strtoll
-#include <string.h> // strchr, strcspn, strdup
+#include <string.h> // strchr, strcspn, strdup, strlen
 
 /* One step of a path: name, or name[index]. */
 typedef struct step {
@@ -61,9 +61,12 @@ static dt_status check_index(const walk *w, const step *s)
 /* Goes down into a message, which is made where it is not there. */
 static dt_status enter(walk *w, const step *s)
 {
+    const char *path = w->text.path.text, *name = s->field->name;
     if (s->field->type != PROTOBUF_C_TYPE_MESSAGE) {
-        return dt_fail_at(w->place, w->text.path.text, "%s is a %s: it has no fields", s->field->name,
-                          dt_field_type_name(s->field));
+        return dt_fail_at(w->place, path, "%s has no fields: it is of type %s", name, dt_field_type_name(s->field));
+    }
+    if (++w->text.depth > DT_TEXT_DEEPEST) {
+        return dt_fail_at(w->place, "", "messages nest deeper than %d", DT_TEXT_DEEPEST);
     }
     size_t index = s->index < 0 ? 0 : (size_t)s->index;
     dt_path_push(&w->text.path, s->field->name, s->index);

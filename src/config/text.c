@@ -2,10 +2,8 @@
 #include "config/text.h"
 #include "config/config.h" // dt_nearest_name
 
-#include <stdlib.h> // free
-#include <string.h> // strndup, strlen
-
-enum { DEEPEST = 100 }; // nested messages, as protobuf's own readers allow
+#include <stdio.h>  // snprintf
+#include <string.h> // strlen
 
 dt_status dt_text_no_field(dt_place place, const char *path, const ProtobufCMessageDescriptor *type, const char *name,
                            size_t n)
@@ -20,39 +18,39 @@ dt_status dt_text_no_field(dt_place place, const char *path, const ProtobufCMess
     char word[256];
     snprintf(word, sizeof word, "%.*s", (int)(n < 255 ? n : 255), name);
     const char *near = dt_nearest_name(word, names, (int)type->n_fields);
-    if (near)
-        return dt_fail_at(place, path, "%s has no field \"%s\"; did you mean \"%s\"?", type->short_name, word, near);
-    return dt_fail_at(place, path, "%s has no field \"%s\", only: %s", type->short_name, word, *list ? list : "none");
+    const char *in = type->short_name;
+    if (near) return dt_fail_at(place, path, "%s has no field \"%s\"; did you mean \"%s\"?", in, word, near);
+    return dt_fail_at(place, path, "%s has no field \"%s\", only: %s", in, word, *list ? list : "none");
 }
 
-/* The path of a field of the message being read, in `out`. */
-typedef char field_path[sizeof(((dt_path *)0)->text) + 128];
-static const char *path_of(const dt_text *t, const dt_field *field, field_path out)
+/* The place of a field of the message being read, NULL if it was not given. */
+static const dt_place *find_place(dt_text *t, const dt_field *field)
 {
-    snprintf(out, sizeof(field_path), "%s%s%s", t->path.text, t->path.n ? "." : "", field->name);
-    return out;
+    size_t up = dt_path_push(&t->path, field->name, -1);
+    const dt_place *place = dt_places_find(t->places, t->path.text);
+    dt_path_pop(&t->path, up);
+    return place;
 }
 
 /* Has this singular field been given? A required number has no flag of its own; its place tells. */
-static int is_given(const dt_text *t, const ProtobufCMessage *message, const dt_field *field)
+static int is_given(dt_text *t, const ProtobufCMessage *message, const dt_field *field)
 {
-    field_path path;
-    if (field->label != PROTOBUF_C_LABEL_REQUIRED) return dt_field_count(message, field) > 0;
-    return dt_places_find(t->places, path_of(t, field, path)) != NULL;
+    if (field->label == PROTOBUF_C_LABEL_REQUIRED) return find_place(t, field) != NULL;
+    return dt_field_count(message, field) > 0;
 }
 
 /* A field is given once, and one member of a oneof. */
-static dt_status check_first(const dt_text *t, const ProtobufCMessage *message, const dt_field *field, dt_place here)
+static dt_status check_first(dt_text *t, const ProtobufCMessage *message, const dt_field *field, dt_place here)
 {
-    if (field->label == PROTOBUF_C_LABEL_REPEATED) return DT_OK;
-    const dt_field *chosen = dt_message_chosen(message, field);
-    if (!chosen && !is_given(t, message, field)) return DT_OK;
-    field_path path, other;
-    char where[32] = "";
-    const dt_place *first = dt_places_find(t->places, path_of(t, chosen ? chosen : field, other));
+    const dt_field *chosen = dt_message_chosen(message, field), *earlier = chosen ? chosen : field;
+    if (field->label == PROTOBUF_C_LABEL_REPEATED || !(chosen || is_given(t, message, field))) return DT_OK;
+    char where[32] = "", other[512];
+    const dt_place *first = find_place(t, earlier);
     if (first && first->line) snprintf(where, sizeof where, " at %d:%d", first->line, first->column);
-    path_of(t, field, path);
-    if (!chosen || chosen == field) return dt_fail_at(here, path, "given twice%s%s", *where ? ", first" : "", where);
+    snprintf(other, sizeof other, "%.400s%s%s", t->path.text, t->path.n ? "." : "", earlier->name);
+    dt_path_push(&t->path, field->name, -1);
+    const char *path = t->path.text;
+    if (earlier == field) return dt_fail_at(here, path, "given twice%s%s", *where ? ", first" : "", where);
     return dt_fail_at(here, path, "%s is given%s; only one of them can be", other, where);
 }
 
@@ -65,7 +63,9 @@ static dt_status read_message(dt_text *t, const dt_field *field, dt_value *value
     char close = dt_lexer_at(l, '<') ? '>' : '}';
     dt_place open = l->token.place;
     DT_TRY(dt_lexer_expect(l, close == '>' ? '<' : '{'));
-    if (t->depth == DEEPEST) return dt_fail_at(open, t->path.text, "messages nest deeper than %d", DEEPEST);
+    if (t->depth == DT_TEXT_DEEPEST) {
+        return dt_fail_at(open, t->path.text, "messages nest deeper than %d", DT_TEXT_DEEPEST);
+    }
     DT_TRY(dt_message_new(field->descriptor, &value->message));
     t->depth++;
     dt_status st = read_fields(t, value->message, close);
@@ -83,10 +83,11 @@ dt_status dt_text_element(dt_text *t, const dt_field *field, dt_place name, dt_v
 
 static dt_status read_value(dt_text *t, ProtobufCMessage *message, const dt_field *field, dt_place name)
 {
-    size_t index = field->label == PROTOBUF_C_LABEL_REPEATED ? dt_field_count(message, field) : 0;
-    size_t up = dt_path_push(&t->path, field->name, field->label == PROTOBUF_C_LABEL_REPEATED ? (int64_t)index : -1);
+    int repeated = field->label == PROTOBUF_C_LABEL_REPEATED;
+    size_t index = repeated ? dt_field_count(message, field) : 0;
+    size_t up = dt_path_push(&t->path, field->name, repeated ? (int64_t)index : -1);
     dt_value value;
-    DT_TRY(dt_text_element(t, field, name, &value)); // an error leaves the path, which nobody reads any more
+    DT_TRY(dt_text_element(t, field, name, &value)); // an error leaves the path, which nothing reads any more
     DT_TRY(dt_field_put(message, field, index, &value));
     dt_path_pop(&t->path, up);
     return DT_OK;
@@ -101,7 +102,9 @@ dt_status dt_text_values(dt_text *t, ProtobufCMessage *message, const dt_field *
     for (;;) {
         DT_TRY(read_value(t, message, field, l->token.place));
         if (dt_lexer_at(l, ']')) return dt_lexer_next(l);
+        size_t up = dt_path_push(&t->path, field->name, -1);
         DT_TRY(dt_lexer_expect(l, ','));
+        dt_path_pop(&t->path, up);
     }
 }
 
@@ -126,13 +129,13 @@ static dt_status read_field(dt_text *t, ProtobufCMessage *message)
 }
 
 /* Required fields must have been given. */
-static dt_status check_required(const dt_text *t, const ProtobufCMessage *message, dt_place here)
+static dt_status check_required(dt_text *t, const ProtobufCMessage *message, dt_place here)
 {
     for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
         const dt_field *field = &message->descriptor->fields[i];
-        field_path path;
         if (field->label != PROTOBUF_C_LABEL_REQUIRED || is_given(t, message, field)) continue;
-        return dt_fail_at(here, path_of(t, field, path), "required, but not given");
+        dt_path_push(&t->path, field->name, -1);
+        return dt_fail_at(here, t->path.text, "required, but not given");
     }
     return DT_OK;
 }

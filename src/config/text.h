@@ -9,6 +9,8 @@
 #include <stddef.h>         // size_t
 #include <stdio.h>          // FILE
 
+enum { DT_TEXT_DEEPEST = 100 }; /* nested messages, as protobuf's own readers allow */
+
 /** A reader: the tokens, the path of the field being read, and where each value is noted. The lexer's path is `path`.
  */
 typedef struct dt_text {

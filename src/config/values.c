@@ -3,22 +3,24 @@
 #include "config/doc.h"
 #include "config/text.h"
 
-#include <math.h> // isfinite
+#include <math.h>   // isfinite
+#include <string.h> // memcpy
 
 static double as_double(const dt_field *field, const void *at)
 {
-    const dt_value *v = at;
+    dt_value v;
+    memcpy(&v, at, dt_value_size(field->type));
     switch (field->type) {
-    case PROTOBUF_C_TYPE_FLOAT: return (double)v->f32;
-    case PROTOBUF_C_TYPE_DOUBLE: return v->f64;
+    case PROTOBUF_C_TYPE_FLOAT: return (double)v.f32;
+    case PROTOBUF_C_TYPE_DOUBLE: return v.f64;
     case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64: return (double)v->u64;
+    case PROTOBUF_C_TYPE_FIXED64: return (double)v.u64;
     case PROTOBUF_C_TYPE_INT64:
     case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_SFIXED64: return (double)v->i64;
+    case PROTOBUF_C_TYPE_SFIXED64: return (double)v.i64;
     case PROTOBUF_C_TYPE_UINT32:
-    case PROTOBUF_C_TYPE_FIXED32: return (double)v->u32;
-    default: return (double)v->i32;
+    case PROTOBUF_C_TYPE_FIXED32: return (double)v.u32;
+    default: return (double)v.i32;
     }
 }
 

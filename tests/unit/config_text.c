@@ -241,9 +241,9 @@ Test(config_text, errors_of_syntax)
     expect_error("[some.extension]: 1", "t:1:1: expected the name of a field, not \"[\"");
     expect_error("\n  \xc3\xa9", "t:2:3: expected the name of a field, not \"\xc3\xa9\"");
     expect_error("i32: 1,, i64: 2", "t:1:8: expected the name of a field, not \",\"");
-    expect_error("ints: [1 2]", "t:1:10: expected \",\", not 2");
+    expect_error("ints: [1 2]", "t:1:10: ints: expected \",\", not 2");
     expect_error("ints: [1,]", "t:1:10: ints[1]: \"]\" is not an int32 (-2147483648..2147483647)");
-    expect_error("ints: [1", "t:1:9: expected \",\", not the end");
+    expect_error("ints: [1", "t:1:9: ints: expected \",\", not the end");
     expect_error("ints: [[1]]", "t:1:8: ints[0]: \"[\" is not an int32 (-2147483648..2147483647)");
     expect_error("i32: [1]", "t:1:6: i32: \"[\" is not an int32 (-2147483648..2147483647)");
     expect_error("child [{}]", "t:1:7: child: expected \"{\", not \"[\"");
