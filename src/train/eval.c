@@ -44,6 +44,11 @@ void dt_evaluator_destroy(dt_evaluator *e)
     free(e);
 }
 
+dt_status dt_evaluator_load(dt_evaluator *e, const dt_ckpt *ck)
+{
+    return dt_job_load_delta(e->job, ck, e->g);
+}
+
 int64_t dt_evaluator_bytes(const dt_evaluator *e)
 {
     return dt_exec_plan(e->exec)->arena_bytes + dt_exec_plan(e->exec)->workspace_bytes;

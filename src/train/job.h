@@ -87,8 +87,15 @@ dt_status dt_evaluator_run(dt_evaluator *e, double *loss, int64_t *tokens, float
                            const int64_t *row_offset) DT_WARN_UNUSED;
 int64_t dt_evaluator_bytes(const dt_evaluator *e);
 
-/** Loads a delta for evaluation or generation: parameters of `g` from a checkpoint (NULL: initial values), in-place
- * updates applied. */
+/** Puts a delta into the parameters that the evaluation reads (NULL: leaves first values, or what training holds). */
+dt_status dt_evaluator_load(dt_evaluator *e, const dt_ckpt *ck) DT_WARN_UNUSED;
+
+/** For evaluation and generation: opens the checkpoint at `path` (NULL: the newest of run.dir) and takes its
+ * selections. *out is NULL where the configuration has no delta. DT_ERR_STATE if there is none. Collective over the
+ * world. */
+dt_status dt_job_find_delta(dt_job *job, const char *path, dt_ckpt **out) DT_WARN_UNUSED;
+/** Loads a delta for evaluation or generation: weights, methods' constants, parameters of `g` (fused) from a checkpoint
+ * (NULL: initial values), in-place updates applied. Local. */
 dt_status dt_job_load_delta(dt_job *job, const dt_ckpt *ck, dt_graph *g) DT_WARN_UNUSED;
 
 #endif

@@ -92,28 +92,17 @@ dt_status dt_param_read(const dt_job *job, const dt_graph *g, dt_val v, const dt
                         const char *name, float *dst)
 {
     dt_ckpt_tensor t;
-    int64_t *mine = NULL, *index = NULL, count = 0;
-    float *value = NULL;
-    DT_TRY(dt_param_describe(job, g, v, &t, &mine));
+    int64_t *index = NULL;
+    DT_TRY(dt_param_describe(job, g, v, &t, &index));
     t.name = name;
     t.data = dst;
-    if (mine == NULL) return dt_ckpt_read(ck, part, &t);
-    dt_status st = dt_ckpt_read_sparse(ck, part, name, &index, &value, &count);
-    int64_t at = 0;
-    for (int64_t i = 0; st == DT_OK && i < t.count; i++) { /* both ascend */
-        while (at < count && index[at] < mine[i]) at++;
-        if (at == count || index[at] != mine[i])
-            st = dt_fail(DT_ERR_STATE, "%s: %s has no value at %lld", dt_ckpt_path(ck), name, (long long)mine[i]);
-        else dst[i] = value[at];
-    }
-    free(mine);
+    dt_status st = dt_ckpt_read(ck, part, &t);
     free(index);
-    free(value);
     return st;
 }
 
 /* A graph whose only program writes the sparse updates into the weights. */
-static dt_status apply_updates(dt_job *job, const dt_graph *like)
+dt_status dt_job_apply_updates(dt_job *job, const dt_graph *like)
 {
     dt_graph *g = NULL;
     dt_exec *exec = NULL;
@@ -150,5 +139,26 @@ dt_status dt_job_load_delta(dt_job *job, const dt_ckpt *ck, dt_graph *g)
         free(host);
         DT_TRY(st);
     }
-    return apply_updates(job, g);
+    return dt_job_apply_updates(job, g);
+}
+
+static dt_status find_delta(dt_job *job, const char *path, dt_ckpt **out)
+{
+    const char *run = job->config->run->dir;
+    if (path == NULL && run == NULL)
+        return dt_fail(DT_ERR_CONFIG, "the deltas of the configuration need a checkpoint: expected --delta or run.dir");
+    DT_TRY(dt_ckpt_open(path != NULL ? path : run, out));
+    const dt_ckpt_meta *meta = dt_ckpt_get_meta(*out);
+    if (strcmp(meta->backbone_fingerprint, job->backbone->fingerprint) != 0)
+        return dt_fail(DT_ERR_STATE, "%s: was trained on another backbone (fingerprint %s, now %s)", dt_ckpt_path(*out),
+                       meta->backbone_fingerprint, job->backbone->fingerprint);
+    return dt_job_restore_selection(job, *out);
+}
+
+dt_status dt_job_find_delta(dt_job *job, const char *path, dt_ckpt **out)
+{
+    if (job->deltas.n == 0 && path == NULL) return DT_OK;
+    if (job->deltas.n == 0)
+        return dt_world_agree(dt_fail(DT_ERR_CONFIG, "--delta: the configuration names no delta to load it into"));
+    return dt_world_agree(find_delta(job, path, out));
 }

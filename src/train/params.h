@@ -16,5 +16,7 @@ dt_status dt_param_read(const dt_job *job, const dt_graph *g, dt_val v, const dt
                         const char *name, float *dst) DT_WARN_UNUSED;
 /** Loads what the graph's weights need into the store, and the methods' own constants. */
 dt_status dt_job_provide(dt_job *job, const dt_graph *g) DT_WARN_UNUSED;
+/** Writes the sparse updates that `like` (fused) recorded into the weights: after parameters were loaded. */
+dt_status dt_job_apply_updates(dt_job *job, const dt_graph *like) DT_WARN_UNUSED;
 
 #endif
