@@ -1,6 +1,6 @@
 /* Symbolic reverse mode: emits backward nodes only for what leads to a trainable value. */
+#include "graph/emit.h" // dt_accumulate, dt_add, dt_square
 #include "graph/passes.h"
-#include "op/add.h" // dt_accumulate, dt_add, dt_square
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

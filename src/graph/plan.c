@@ -117,20 +117,63 @@ static dt_status make_calls(const dt_graph *g, size_t act_size, int threads, dt_
     return DT_OK;
 }
 
+/* A temporary with storage in the arena. */
+static bool is_block(const dt_graph *g, const int32_t *first, dt_val v)
+{
+    return g->value[v].kind == DT_KIND_TEMP && g->value[v].base == DT_NONE && first[v] >= 0;
+}
+
+static int64_t block_bytes(const dt_graph *g, dt_val v, size_t act_size, size_t acc_size)
+{
+    int64_t bytes = dt_value_local_count(g, v) * (int64_t)element_size(g->value[v].type, act_size, acc_size);
+    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static dt_val home_of(const dt_val *home, dt_val v)
+{
+    while (home[v] != v) v = home[v];
+    return v;
+}
+
+/* Outputs that take over the storage of an input which dies in the same call, where the op says that it does not mind:
+ * one block less is alive, and the output is written where the input is still in the cache. */
+static void reuse_storage(const dt_graph *g, const dt_plan *plan, size_t act_size, size_t acc_size,
+                          const int32_t *first, int32_t *last, dt_val *home)
+{
+    int32_t time = 0;
+    for (int pr = 0; pr < DT_PROGRAM_COUNT; pr++) {
+        for (int64_t c = 0; c < plan->calls[pr]; c++, time++) {
+            const dt_node *n = &g->node[plan->call_node[pr][c]];
+            for (int k = 0; k < n->nout; k++) {
+                dt_val out = n->out[k], in = n->op->reuse[k] != 0 ? n->in[n->op->reuse[k] - 1] : DT_NONE;
+                if (out == DT_NONE || in == DT_NONE || !is_block(g, first, out)) continue;
+                dt_val r = home_of(home, root_of(g, in));
+                if (!is_block(g, first, r) || last[r] != time || first[out] != time || home[out] != out) continue;
+                if (block_bytes(g, r, act_size, acc_size) != block_bytes(g, out, act_size, acc_size)) continue;
+                home[out] = r;
+                if (last[out] > last[r]) last[r] = last[out];
+            }
+        }
+    }
+}
+
 dt_status dt_pass_plan(const dt_graph *g, size_t act_size, size_t acc_size, int threads, dt_plan *out)
 {
     dt_plan plan = {0};
     dt_status st = DT_OK;
     int32_t *first = NULL, *last = NULL, time = 0;
+    dt_val *home = NULL;
     block *blocks = NULL;
     int64_t n = 0;
     DT_GOTO(make_calls(g, act_size, threads, &plan), failed);
     DT_GOTO(dt_alloc((size_t)g->values + 1, sizeof *first, &first), failed);
     DT_GOTO(dt_alloc((size_t)g->values + 1, sizeof *last, &last), failed);
+    DT_GOTO(dt_alloc((size_t)g->values + 1, sizeof *home, &home), failed);
     DT_GOTO(dt_alloc((size_t)g->values + 1, sizeof *plan.offset, &plan.offset), failed);
     DT_GOTO(dt_alloc((size_t)g->values + 1, sizeof *blocks, &blocks), failed);
     for (int64_t v = 0; v < g->values; v++) {
         first[v] = last[v] = -1;
+        home[v] = (dt_val)v;
         plan.offset[v] = -1;
     }
     int32_t end_of[DT_PROGRAM_COUNT], home_start = 0;
@@ -154,15 +197,15 @@ dt_status dt_pass_plan(const dt_graph *g, size_t act_size, size_t acc_size, int 
         }
     }
     for (int64_t i = 0; i < g->outputs; i++) last[root_of(g, g->output[i])] = time;
-    for (int64_t v = 0; v < g->values; v++) {
-        if (g->value[v].kind != DT_KIND_TEMP || g->value[v].base != DT_NONE || first[v] < 0) continue;
-        int64_t bytes =
-            dt_value_local_count(g, (dt_val)v) * (int64_t)element_size(g->value[v].type, act_size, acc_size);
-        blocks[n++] = (block){(dt_val)v, first[v], last[v], (bytes + ALIGN - 1) / ALIGN * ALIGN, 0};
-    }
+    reuse_storage(g, &plan, act_size, acc_size, first, last, home);
+    for (int64_t v = 0; v < g->values; v++)
+        if (is_block(g, first, (dt_val)v) && home[v] == (dt_val)v)
+            blocks[n++] = (block){(dt_val)v, first[v], last[v], block_bytes(g, (dt_val)v, act_size, acc_size), 0};
     DT_GOTO(place_blocks(blocks, n, &plan.arena_bytes), failed);
     DT_GOTO(peak_of(blocks, n, time, &plan.peak_live_bytes), failed);
     for (int64_t i = 0; i < n; i++) plan.offset[blocks[i].value] = blocks[i].offset;
+    for (int64_t v = 0; v < g->values; v++)
+        if (is_block(g, first, (dt_val)v)) plan.offset[v] = plan.offset[home_of(home, (dt_val)v)];
     *out = plan;
     goto done;
 failed:
@@ -170,6 +213,7 @@ failed:
 done:
     free(first);
     free(last);
+    free(home);
     free(blocks);
     return st;
 }

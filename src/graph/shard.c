@@ -1,6 +1,6 @@
 /* Placement of every value on the mesh, and the collectives that follow from it. */
+#include "graph/emit.h" // dt_all_reduce
 #include "graph/passes.h"
-#include "op/collective.h" // dt_all_reduce ...
 #include <stdlib.h>
 #include <string.h>
 
