@@ -1,5 +1,6 @@
 /* Rows of text -> sequences of token ids. What sequence number s holds is a pure function of (files, options, seed, s),
- * so it is the same on every layout, and resuming needs only the number of sequences consumed. All functions are local. */
+ * so it is the same on every layout, and resuming needs only the number of sequences consumed. All functions are local.
+ */
 #ifndef DT_DATA_DATA_H
 #define DT_DATA_DATA_H
 
@@ -22,15 +23,15 @@ typedef struct dt_data_options {
     int loss_on_prompt;   /* {prompt, completion}: loss on both */
     int skip_bad_rows;    /* count them instead of failing */
     uint64_t seed;
-    int64_t max_rows;     /* 0: all */
+    int64_t max_rows; /* 0: all */
 } dt_data_options;
 
 typedef struct dt_dataset dt_dataset;
 
-/** Reads and tokenises a JSONL file. DT_ERR_DATA: "file:line: what is wrong". A row of fewer than two ids is a bad row; a
- *  row longer than seq_len is cut. `tok` must outlive the set. */
-dt_status dt_dataset_open(const char *jsonl, const dt_tokenizer *tok, const dt_data_options *options, dt_dataset **out)
-    DT_WARN_UNUSED;
+/** Reads and tokenises a JSONL file. DT_ERR_DATA: "file:line: what is wrong". A row of fewer than two ids is a bad row;
+ * a row longer than seq_len is cut. `tok` must outlive the set. */
+dt_status dt_dataset_open(const char *jsonl, const dt_tokenizer *tok, const dt_data_options *options,
+                          dt_dataset **out) DT_WARN_UNUSED;
 void dt_dataset_destroy(dt_dataset *set);
 
 int64_t dt_dataset_rows(const dt_dataset *set);
@@ -50,12 +51,13 @@ int64_t dt_dataset_sequences(const dt_dataset *set);
  *                Padding has pos 0 at every t.
  *    targets[t]  the id that follows, or -1 where there is no loss
  *  `sequence` counts on through the epochs (shuffle), or must be < dt_dataset_sequences. Not thread-safe. */
-dt_status dt_dataset_fill(dt_dataset *set, int64_t sequence, int32_t *tokens, int32_t *pos, int32_t *targets)
-    DT_WARN_UNUSED;
+dt_status dt_dataset_fill(dt_dataset *set, int64_t sequence, int32_t *tokens, int32_t *pos,
+                          int32_t *targets) DT_WARN_UNUSED;
 /** Target tokens (targets[t] >= 0) in that sequence, without filling it. */
 dt_status dt_dataset_targets(dt_dataset *set, int64_t sequence, int64_t *count) DT_WARN_UNUSED;
-/** The rows that lie in that sequence: first index in *rows (views, valid until the next call), with start positions. */
-dt_status dt_dataset_layout(dt_dataset *set, int64_t sequence, const int64_t **rows, const int32_t **starts, int *n)
-    DT_WARN_UNUSED;
+/** The rows that lie in that sequence: first index in *rows (views, valid until the next call), with start positions.
+ */
+dt_status dt_dataset_layout(dt_dataset *set, int64_t sequence, const int64_t **rows, const int32_t **starts,
+                            int *n) DT_WARN_UNUSED;
 
 #endif

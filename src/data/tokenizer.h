@@ -1,5 +1,5 @@
-/* Text <-> token ids, as a Hugging Face tokenizer.json says. Anything in the file that is not understood is an error that
- * names it, never a silent difference. All functions are local. */
+/* Text <-> token ids, as a Hugging Face tokenizer.json says. Anything in the file that is not understood is an error
+ * that names it, never a silent difference. All functions are local. */
 #ifndef DT_DATA_TOKENIZER_H
 #define DT_DATA_TOKENIZER_H
 
@@ -25,13 +25,13 @@ void dt_tokenizer_destroy(dt_tokenizer *tok);
  *  stand in the text become their ids. Safe to call from several threads. */
 dt_status dt_tokenizer_encode(const dt_tokenizer *tok, const char *text, size_t bytes, dt_ids *ids) DT_WARN_UNUSED;
 /** The text of ids[n]; *text is NUL-terminated and freed with free(). skip_special leaves BOS, EOS and the like out. */
-dt_status dt_tokenizer_decode(const dt_tokenizer *tok, const int32_t *ids, int64_t n, int skip_special, char **text)
-    DT_WARN_UNUSED;
+dt_status dt_tokenizer_decode(const dt_tokenizer *tok, const int32_t *ids, int64_t n, int skip_special,
+                              char **text) DT_WARN_UNUSED;
 
-int32_t dt_tokenizer_bos(const dt_tokenizer *tok);      /* -1: none */
-int32_t dt_tokenizer_eos(const dt_tokenizer *tok);      /* -1: none */
-int dt_tokenizer_adds_bos(const dt_tokenizer *tok);     /* does the tokenizer itself put BOS in front? */
-int dt_tokenizer_adds_eos(const dt_tokenizer *tok);     /* and EOS behind? */
-int32_t dt_tokenizer_size(const dt_tokenizer *tok);     /* largest id + 1 */
+int32_t dt_tokenizer_bos(const dt_tokenizer *tok);  /* -1: none */
+int32_t dt_tokenizer_eos(const dt_tokenizer *tok);  /* -1: none */
+int dt_tokenizer_adds_bos(const dt_tokenizer *tok); /* does the tokenizer itself put BOS in front? */
+int dt_tokenizer_adds_eos(const dt_tokenizer *tok); /* and EOS behind? */
+int32_t dt_tokenizer_size(const dt_tokenizer *tok); /* largest id + 1 */
 
 #endif
