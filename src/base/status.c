@@ -2,8 +2,8 @@
 #include "base/status.h"
 
 #include <stdarg.h> // va_list
-#include <stdio.h>  // vsnprintf
-#include <string.h> // memcpy, strncat
+#include <stdio.h>  // snprintf, vsnprintf
+#include <string.h> // memcpy, strlen
 
 enum { TEXT_BYTES = 4096 };
 static _Thread_local char error_text[TEXT_BYTES];
@@ -27,8 +27,8 @@ dt_status dt_fail_in(dt_status status, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    strncat(text, ": ", sizeof text - 1 - strlen(text));
-    strncat(text, error_text, sizeof text - 1 - strlen(text));
+    const size_t n = strlen(text);
+    snprintf(text + n, sizeof text - n, ": %s", error_text);
     memcpy(error_text, text, strlen(text) + 1);
     return status;
 }
