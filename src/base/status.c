@@ -2,7 +2,7 @@
 #include "base/status.h"
 
 #include <stdarg.h> // va_list
-#include <stdio.h>  // snprintf, vsnprintf
+#include <stdio.h>  // vsnprintf
 #include <string.h> // memcpy, strlen
 
 enum { TEXT_BYTES = 4096 };
@@ -19,6 +19,14 @@ dt_status dt_fail(dt_status status, const char *fmt, ...)
     return status;
 }
 
+/** Appends what there is room for. */
+static void append(char text[TEXT_BYTES], const char *more)
+{
+    const size_t n = strlen(text), left = TEXT_BYTES - 1 - n, wanted = strlen(more), m = wanted < left ? wanted : left;
+    memcpy(text + n, more, m);
+    text[n + m] = '\0';
+}
+
 dt_status dt_fail_in(dt_status status, const char *fmt, ...)
 {
     if (status == DT_OK) return DT_OK;
@@ -27,8 +35,8 @@ dt_status dt_fail_in(dt_status status, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    const size_t n = strlen(text);
-    snprintf(text + n, sizeof text - n, ": %s", error_text);
+    append(text, ": ");
+    append(text, error_text);
     memcpy(error_text, text, strlen(text) + 1);
     return status;
 }
