@@ -50,6 +50,23 @@ void dt_deltas_destroy(dt_deltas *deltas)
     *deltas = (dt_deltas){NULL, 0};
 }
 
+static int64_t local_steps_of(const dt_delta *d)
+{
+    return d->method->local_steps != NULL ? d->method->local_steps(d) : 1;
+}
+
+dt_status dt_deltas_local_steps(const dt_deltas *deltas, int64_t *out)
+{
+    *out = deltas->n > 0 ? local_steps_of(&deltas->delta[0]) : 1;
+    for (int i = 1; i < deltas->n; i++)
+        if (local_steps_of(&deltas->delta[i]) != *out)
+            return dt_fail(DT_ERR_CONFIG,
+                           "local_steps: %lld of delta %s, %lld of delta %s; expected one number for all",
+                           (long long)*out, deltas->delta[0].name, (long long)local_steps_of(&deltas->delta[i]),
+                           deltas->delta[i].name);
+    return DT_OK;
+}
+
 /* No site matched: the message names the nearest paths and roles. */
 static dt_status no_match(const dt_delta *d, const dt_graph *g, const char *pattern)
 {
@@ -177,7 +194,8 @@ void dt_deltas_emit_updates(dt_graph *g)
         const dt_update u = g->update[i];
         const dt_value val = g->value[u.val];
         snprintf(name, sizeof name, "w0:%s", val.name);
-        dt_val base = dt_graph_state(g, name, DT_TYPE_ACC, 1, val.dim, DT_NO_SPLIT);
+        dt_val base = dt_graph_find(g, name);
+        if (base == DT_NONE) base = dt_graph_state(g, name, DT_TYPE_ACC, 1, val.dim, DT_NO_SPLIT);
         if (base == DT_NONE) return;
         g->value[base].ragged = true;
         g->value[base].local[0] = val.local[0];

@@ -39,6 +39,9 @@ typedef struct dt_delta_method {
     /** Puts per-rank constants of the attached graph (indices, frozen values at them) into the store. */
     dt_status (*provide)(dt_delta *d, const dt_graph *g, dt_device *device, dt_store *store);
     void (*destroy)(dt_delta *d);
+    /** Steps that data ranks train apart before they sum their differences; NULL or 1: they reduce gradients every
+     * step. */
+    int64_t (*local_steps)(const dt_delta *d);
 } dt_delta_method;
 
 /** One delta of the configuration. */
@@ -59,6 +62,10 @@ typedef struct dt_deltas {
 /** The deltas of a configuration, which must outlive them. DT_ERR_CONFIG: no method, unknown method. Local. */
 dt_status dt_deltas_create(const Dtrain__Config *config, dt_deltas *out) DT_WARN_UNUSED;
 void dt_deltas_destroy(dt_deltas *deltas);
+
+/** Steps that the data ranks train apart: one number for all deltas, since there is one flat buffer. DT_ERR_CONFIG if
+ * they disagree. Local. */
+dt_status dt_deltas_local_steps(const dt_deltas *deltas, int64_t *out) DT_WARN_UNUSED;
 
 /** Attaches every delta in order. key[N], step[1]: inputs that dropout is keyed by (DT_NONE: evaluation). DT_ERR_CONFIG
  * if a pattern selects nothing (with the nearest names) or a site that the method cannot act on. */

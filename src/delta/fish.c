@@ -189,6 +189,11 @@ static dt_status fish_provide(dt_delta *d, const dt_graph *g, dt_device *device,
     return DT_OK;
 }
 
+static int64_t fish_local_steps(const dt_delta *d)
+{
+    return d->config->fish->local_steps;
+}
+
 const dt_delta_method dt_delta_fish = {
     .name = "fish",
     .targets = (const char *const[]){"re:.*", NULL},
@@ -200,4 +205,5 @@ const dt_delta_method dt_delta_fish = {
     .chosen = fish_chosen,
     .provide = fish_provide,
     .destroy = fish_destroy,
+    .local_steps = fish_local_steps,
 };

@@ -32,7 +32,7 @@ static void put_value(FILE *f, const dt_graph *g, dt_val v)
 dt_status dt_graph_dump(const dt_graph *g, char **text)
 {
     static const char *const kind_name[] = {"temp", "input", "const", "weight", "param", "state"};
-    static const char *const program_name[] = {"prologue", "micro", "epilogue"};
+    static const char *const program_name[] = {"prologue", "micro", "epilogue", "sync", "save"};
     size_t bytes = 0;
     FILE *f = open_memstream(text, &bytes);
     if (f == NULL) return dt_fail(DT_ERR_MEMORY, "out of memory");

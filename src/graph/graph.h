@@ -37,8 +37,9 @@ typedef enum dt_kind {
  *  masters, gradients of parameters. (The float64 reference device takes both as double.) */
 typedef enum dt_type { DT_TYPE_ACT, DT_TYPE_ACC, DT_TYPE_I32 } dt_type;
 
-/** A step is three programs: prologue once, micro-batch repeated, epilogue once. */
-typedef enum dt_program { DT_PROLOGUE, DT_MICRO, DT_EPILOGUE, DT_PROGRAM_COUNT } dt_program;
+/** A step is three programs: prologue once, micro-batch repeated, epilogue once. Two more run between steps, where data
+ *  ranks train apart: sync brings their parameters together, save what else a checkpoint holds. */
+typedef enum dt_program { DT_PROLOGUE, DT_MICRO, DT_EPILOGUE, DT_SYNC, DT_SAVE, DT_PROGRAM_COUNT } dt_program;
 
 /** Placement of a value along one axis of the mesh. */
 typedef enum dt_place_kind {

@@ -1,4 +1,5 @@
 /* The epilogue of a step: reduce once, measure, update. */
+#include "op/add.h"        // dt_scale
 #include "op/collective.h" // dt_all_reduce
 #include "op/update.h"     // dt_grad_norm
 #include "optim/optim.h"
@@ -55,6 +56,35 @@ static bool same_split(const dt_flat_param *a, const dt_flat_param *b)
 static bool same_group(const dt_flat_param *a, const dt_flat_param *b)
 {
     return a->lr_scale == b->lr_scale && a->weight_decay == b->weight_decay;
+}
+
+/* Writes x over the whole of a state. */
+static void assign(dt_graph *g, dt_val state, dt_val x, double factor)
+{
+    dt_val v = dt_scale(g, x, factor);
+    if (v != DT_NONE) g->value[v].base = state;
+}
+
+dt_status dt_optim_emit_sync(dt_graph *g, dt_flat *flat, const Dtrain__Optim *config, dt_val *base)
+{
+    const char *const *names = dt_optimizer_of(config)->states(config);
+    dt_graph_seek_end(g);
+    g->program = DT_SYNC;
+    *base = dt_graph_state(g, "sync:base", DT_TYPE_ACC, 1, &flat->count, DT_NO_SPLIT);
+    if (*base != DT_NONE) g->value[*base].ragged = true;
+    dt_val change = dt_add(g, dt_scale(g, *base, -1.0), flat->params);
+    dt_accumulate(g, *base, dt_all_reduce(g, change, DT_AXES_DATA, DT_COMM_SUM));
+    assign(g, flat->params, *base, 1.0);
+    g->program = DT_SAVE;
+    for (int s = 0; names[s] != NULL; s++) {
+        char name[64];
+        snprintf(name, sizeof name, "flat:%s", names[s]);
+        dt_val state = dt_graph_find(g, name);
+        reduce_in_place(g, state, DT_AXES_DATA);
+        assign(g, state, state, 1.0 / g->mesh.size[DT_AXIS_DATA]);
+    }
+    g->program = DT_MICRO;
+    return dt_graph_status(g);
 }
 
 dt_status dt_optim_emit(dt_graph *g, dt_flat *flat, const Dtrain__Optim *config, bool reduce_data, dt_val *hyper,

@@ -51,6 +51,11 @@ void dt_flat_destroy(dt_flat *flat);
 dt_status dt_optim_emit(dt_graph *g, dt_flat *flat, const Dtrain__Optim *config, bool reduce_data, dt_val *hyper,
                         dt_val *normsq) DT_WARN_UNUSED;
 
+/** Where data ranks train apart (dt_optim_emit without reduce_data): program DT_SYNC adds the differences that all of
+ * them made since the last sync to what they had then, the STATE "sync:base", and makes that everybody's parameters;
+ * program DT_SAVE replaces each state of the optimizer by its mean over the data ranks. Sets *base. */
+dt_status dt_optim_emit_sync(dt_graph *g, dt_flat *flat, const Dtrain__Optim *config, dt_val *base) DT_WARN_UNUSED;
+
 /** Learning rate of a step (1 .. steps) as a multiple of the peak. */
 double dt_schedule(const Dtrain__Optim *config, int64_t steps, int64_t step);
 

@@ -64,6 +64,24 @@ static dt_status open_set(dt_job *job, const Dtrain__Source *source, int shuffle
     return DT_OK;
 }
 
+/* Evaluations, checkpoints and the end must come when the data ranks agree. */
+static dt_status check_local_steps(const Dtrain__Config *c, const dt_deltas *deltas)
+{
+    int64_t n = 1;
+    DT_TRY(dt_deltas_local_steps(deltas, &n));
+    const struct {
+        const char *field;
+        int64_t value;
+    } multiple[] = {{"train.steps", c->train->steps},
+                    {"train.eval_every", c->train->eval_every},
+                    {"checkpoint.every", c->checkpoint->every}};
+    for (size_t i = 0; i < sizeof multiple / sizeof *multiple; i++)
+        if (multiple[i].value % n != 0)
+            return dt_fail(DT_ERR_CONFIG, "%s: %lld is no multiple of local_steps %lld", multiple[i].field,
+                           (long long)multiple[i].value, (long long)n);
+    return DT_OK;
+}
+
 static dt_status open_local(dt_job *job, unsigned what)
 {
     const Dtrain__Config *c = job->config;
@@ -83,6 +101,7 @@ static dt_status open_local(dt_job *job, unsigned what)
     if ((what & DT_JOB_TRAIN_DATA) && c->data->train != NULL) DT_TRY(open_set(job, c->data->train, 1, &job->train));
     if ((what & DT_JOB_EVAL_DATA) && c->data->eval != NULL) DT_TRY(open_set(job, c->data->eval, 0, &job->eval));
     DT_TRY(dt_deltas_create(c, &job->deltas));
+    DT_TRY(check_local_steps(c, &job->deltas));
     DT_TRY(open_device(c, &job->device));
     DT_TRY(dt_store_create(&job->device, &job->store));
     /* Sequence parallelism splits tokens over the tensor ranks: sequences are padded to a length that divides. */

@@ -232,6 +232,7 @@ static dt_status save(run *r)
     if (r->saved == r->step) return DT_OK;
     if (dt_saver_active(r->saver)) DT_TRY(dt_saver_finish(r->saver));
     r->saved = r->step;
+    DT_TRY(dt_trainer_settle(&r->trainer));
     return dt_saver_begin(r->saver, r->step);
 }
 
@@ -241,7 +242,9 @@ static dt_status loop(run *r)
     const int64_t save_every = r->config->checkpoint->every;
     bool stop = false;
     if (r->step == 0) DT_TRY(evaluate(r));
-    while (r->step < train->steps && !stop) {
+    /* Asked to stop, data ranks that train apart still go on to where they meet. */
+    const int64_t meet = r->trainer.local_steps;
+    while (r->step < train->steps && !(stop && r->step % meet == 0)) {
         DT_TRY(one_step(r, &stop));
         bool last = r->step == train->steps;
         if (save_every > 0 && r->step % save_every == 0) DT_TRY(save(r));

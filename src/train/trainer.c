@@ -60,6 +60,17 @@ static dt_status fill_params(dt_trainer *t, const dt_ckpt *ck)
     return st;
 }
 
+/* What the data ranks' differences are counted from. */
+static dt_status remember_base(dt_trainer *t)
+{
+    float *host = NULL;
+    DT_TRY(dt_alloc((size_t)t->flat.count + 1, sizeof *host, &host));
+    dt_status st = dt_exec_get_f32(t->exec, t->flat.params, host);
+    if (st == DT_OK) st = put_flat(t, t->base, 0, host, t->flat.count);
+    free(host);
+    return st;
+}
+
 dt_status dt_trainer_create(dt_job *job, const dt_ckpt *ck, dt_trainer *out)
 {
     const Dtrain__Train *train = job->config->train;
@@ -68,15 +79,23 @@ dt_status dt_trainer_create(dt_job *job, const dt_ckpt *ck, dt_trainer *out)
     DT_GOTO(dt_job_build(job, &job->mesh, DT_FOR_TRAINING, train->micro_batch, job->seq, false, &t.g, &t.io), failed);
     DT_GOTO(dt_pass_fuse(t.g), failed);
     DT_GOTO(dt_flat_create(t.g, job->config->optim, &t.flat), failed);
-    DT_GOTO(dt_optim_emit(t.g, &t.flat, job->config->optim, true, &t.hyper, &t.normsq), failed);
+    DT_GOTO(dt_deltas_local_steps(&job->deltas, &t.local_steps), failed);
+    DT_GOTO(dt_optim_emit(t.g, &t.flat, job->config->optim, t.local_steps == 1, &t.hyper, &t.normsq), failed);
     t.g->program = DT_EPILOGUE;
     dt_deltas_emit_updates(t.g);
+    if (t.local_steps > 1) {
+        DT_GOTO(dt_optim_emit_sync(t.g, &t.flat, job->config->optim, &t.base), failed);
+        t.g->program = DT_SYNC;
+        dt_graph_seek_end(t.g);
+        dt_deltas_emit_updates(t.g);
+    }
     DT_GOTO(dt_graph_status(t.g), failed);
     DT_GOTO(dt_job_provide(job, t.g), failed);
     DT_GOTO(bind_flat(&t), failed);
     DT_GOTO(dt_exec_create(t.g, &job->device, &job->comm, job->store, &t.exec), failed);
     DT_GOTO(fill_params(&t, ck), failed);
     if (ck != NULL) DT_GOTO(dt_job_apply_updates(job, t.g), failed);
+    if (t.local_steps > 1) DT_GOTO(remember_base(&t), failed);
     DT_GOTO(dt_alloc((size_t)(4 * t.io.sequences * t.io.seq), sizeof *t.batch, &t.batch), failed);
     t.micro_batches = train->global_batch / train->micro_batch / job->mesh.size[DT_AXIS_DATA];
     t.gives_loss = true;
@@ -150,12 +169,15 @@ dt_status dt_trainer_step(dt_trainer *t, int64_t step, dt_step_result *out)
     const int32_t number = (int32_t)step;
     float hyper[DT_HYPER_COUNT] = {0}, loss = 0, normsq = 0;
     int64_t global_batch = config->train->global_batch;
+    int64_t mine = 0; /* target tokens of this rank's own sequences */
     out->loss_tokens = 0;
     for (int64_t s = 0; s < global_batch; s++) {
         int64_t count = 0;
         DT_TRY(dt_dataset_targets(t->job->train, (step - 1) * global_batch + s, &count));
         out->loss_tokens += count;
+        if (s / t->io.sequences % t->job->mesh.size[DT_AXIS_DATA] == t->job->mesh.coord[DT_AXIS_DATA]) mine += count;
     }
+    int64_t tokens = t->local_steps > 1 ? mine : out->loss_tokens;
     DT_TRY(zero_accumulators(t));
     DT_TRY(dt_exec_put_i32(t->exec, t->io.step, &number));
     DT_TRY(dt_exec_run(t->exec, DT_PROLOGUE));
@@ -164,16 +186,22 @@ dt_status dt_trainer_step(dt_trainer *t, int64_t step, dt_step_result *out)
         DT_TRY(dt_exec_run(t->exec, DT_MICRO));
     }
     out->lr = t->optimizer->peak_lr(config->optim) * dt_schedule(config->optim, config->train->steps, step);
-    double scale = out->loss_tokens > 0 ? 1.0 / (double)out->loss_tokens : 0.0;
+    double scale = tokens > 0 ? 1.0 / (double)tokens : 0.0;
     t->optimizer->hyper(config->optim, step, hyper);
     hyper[DT_HYPER_LR] = (float)out->lr;
     hyper[DT_HYPER_SCALE] = (float)scale;
     hyper[DT_HYPER_CLIP] = (float)config->optim->clip_norm;
     DT_TRY(dt_exec_put_f32(t->exec, t->hyper, hyper));
     DT_TRY(dt_exec_run(t->exec, DT_EPILOGUE));
+    if (t->local_steps > 1 && step % t->local_steps == 0) DT_TRY(dt_exec_run(t->exec, DT_SYNC));
     DT_TRY(dt_exec_get_f32(t->exec, t->io.loss, &loss));
     DT_TRY(dt_exec_get_f32(t->exec, t->normsq, &normsq));
     out->loss_sum = t->gives_loss ? (double)loss : 0.0;
     out->grad_norm = sqrt((double)normsq) * scale;
     return DT_OK;
+}
+
+dt_status dt_trainer_settle(dt_trainer *t)
+{
+    return dt_exec_run(t->exec, DT_SAVE);
 }

@@ -16,6 +16,8 @@ typedef struct dt_trainer {
     int32_t *batch;        /* tokens, pos, targets, key: [4][B*T] */
     int64_t micro_batches; /* of a step on this rank */
     bool gives_loss;       /* this rank's loss sum counts (others hold the same one) */
+    int64_t local_steps;   /* steps that data ranks train apart; 1: they reduce gradients every step */
+    dt_val base;           /* with local_steps > 1: parameters at the last sync */
 } dt_trainer;
 
 /** What one step did. */
@@ -32,6 +34,8 @@ dt_status dt_trainer_create(dt_job *job, const dt_ckpt *ck, dt_trainer *out) DT_
 void dt_trainer_destroy(dt_trainer *t);
 /** Step number `step` (from 1): sequences (step - 1) * global_batch onward. Collective. */
 dt_status dt_trainer_step(dt_trainer *t, int64_t step, dt_step_result *out) DT_WARN_UNUSED;
+/** Before parameters are read for a checkpoint: brings together what data ranks keep apart. Collective. */
+dt_status dt_trainer_settle(dt_trainer *t) DT_WARN_UNUSED;
 /** Arena and workspace of the step, flat buffers and store: bytes of this rank. */
 int64_t dt_trainer_bytes(const dt_trainer *t);
 
