@@ -47,7 +47,8 @@ static dt_status parse(const dt_jsonl *in, size_t bytes, const char *where, cJSO
     if (dt_text_has_nul(line, bytes)) return dt_fail(DT_ERR_DATA, "%s: a NUL character in the line", where);
     cJSON *row = cJSON_ParseWithLengthOpts(line, bytes + 1, &end, 0);
     if (!row) return dt_fail(DT_ERR_DATA, "%s: not valid JSON at byte %td", where, end - line + 1);
-    if (end[strspn(end, " \t\r\n")]) {
+    end += strspn(end, " \t\r\n");
+    if (*end) {
         cJSON_Delete(row);
         return dt_fail(DT_ERR_DATA, "%s: more text behind the JSON value, at byte %td", where, end - line + 1);
     }

@@ -57,7 +57,8 @@ static dt_status put_code(dt_text *out, const char **p, char kind, const char **
     *p += braces;
     size_t most = braces ? 8 : kind == 'x' ? 2 : 4;
     while (n < most && isxdigit((unsigned char)**p)) digits[n++] = *(*p)++;
-    if (!n || (kind == 'u' && n != 4) || (braces && *(*p)++ != '}')) *why = "a broken character code";
+    if (!n || (kind == 'u' && n != 4) || (braces && **p != '}')) *why = "a broken character code";
+    else *p += braces;
     if (!braces && kind == 'x' && strtoul(digits, NULL, 16) > 0x7F) *why = "a byte that is no character";
     DT_TRY(put(out, "\\x{"));
     DT_TRY(put(out, digits));
@@ -126,6 +127,8 @@ static dt_status translate(const char *pattern, dt_text *out, const char **why)
             if (!group_is_known(p + 1, p == pattern)) *why = "a group";
         } else if (p[0] == '}' && p[1] == '+') {
             *why = "+ behind }"; // possessive in PCRE2, a repetition in Oniguruma
+        } else if (p[0] == '{' && p[1] == ',') {
+            *why = "{,"; // no repetition in PCRE2
         }
         DT_TRY(dt_text_append(out, p++, 1));
     }
