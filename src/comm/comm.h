@@ -19,9 +19,9 @@ typedef unsigned dt_axes;
 #define DT_AXES_ALL (DT_AXES_DATA | DT_AXES_TENSOR)
 
 typedef struct dt_mesh {
-    int rank, ranks;           /* in the world */
-    int size[DT_AXIS_COUNT];   /* ranks along each axis; their product is `ranks` */
-    int coord[DT_AXIS_COUNT];  /* this rank's place along each */
+    int rank, ranks;          /* in the world */
+    int size[DT_AXIS_COUNT];  /* ranks along each axis; their product is `ranks` */
+    int coord[DT_AXIS_COUNT]; /* this rank's place along each */
 } dt_mesh;
 
 /** Lays `ranks` out as data x tensor, tensor factored so that `major` divides both `tensor` and `kv_heads` and is as
@@ -45,7 +45,8 @@ typedef struct dt_comm_ops {
     /** buf[i] <- op over the group of buf[i], in place. The same bits on every rank of the group. */
     dt_status (*all_reduce)(dt_comm *comm, dt_axes axes, void *buf, int64_t count, dt_comm_type type, dt_comm_op op);
     /** recv[g * count + i] <- send[i] of the group's rank g. In place: send = recv + group_rank * count elements. */
-    dt_status (*all_gather)(dt_comm *comm, dt_axes axes, const void *send, void *recv, int64_t count, dt_comm_type type);
+    dt_status (*all_gather)(dt_comm *comm, dt_axes axes, const void *send, void *recv, int64_t count,
+                            dt_comm_type type);
     /** recv[i] <- sum over the group of send[group_rank * count + i]. In place: recv = send + group_rank * count. */
     dt_status (*reduce_scatter)(dt_comm *comm, dt_axes axes, const void *send, void *recv, int64_t count,
                                 dt_comm_type type);
@@ -58,8 +59,8 @@ typedef struct dt_comm_ops {
 struct dt_comm {
     const dt_comm_ops *ops;
     dt_mesh mesh;
-    /* Payload that this rank gave to collectives so far, by axes; groups of one not counted: the buffer of an all_reduce
-     * and of a broadcast's root, `send` of an all_gather and of a reduce_scatter. */
+    /* Payload that this rank gave to collectives so far, by axes; groups of one not counted: the buffer of an
+     * all_reduce and of a broadcast's root, `send` of an all_gather and of a reduce_scatter. */
     int64_t bytes_sent[DT_AXES_ALL + 1];
     void *impl;
 };

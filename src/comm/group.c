@@ -14,7 +14,7 @@
 
 enum {
     TAG = 1,
-    PIECE_BYTES = 4 << 20,           // bounds the scratch memory and stays in the cache between stages
+    PIECE_BYTES = 2 << 20,           // bounds the scratch memory and stays in the cache between stages
     PIECE_BYTES_PER_RANK = 64 << 10, // ... yet no message of a large group becomes so short that its start dominates
     BROADCAST_BYTES = 1 << 30,       // MPI counts are int
     SHORT_EXTRA_BYTES = 2 << 10      // what a rank may send beyond the least to save half the rounds
@@ -52,6 +52,25 @@ static void factor(dt_group *g)
     }
 }
 
+static dt_status find_node(dt_group *g)
+{
+    MPI_Comm node;
+    int code = MPI_Comm_split_type(g->comm, MPI_COMM_TYPE_SHARED, g->rank, MPI_INFO_NULL, &node);
+    DT_TRY(dt_group_check(code, "MPI_Comm_split_type"));
+    MPI_Comm_rank(node, &g->node_rank);
+    MPI_Comm_size(node, &g->node_ranks);
+    MPI_Comm_free(&node);
+    return DT_OK;
+}
+
+static void choose_sizes(dt_group *g)
+{
+    g->piece_bytes = PIECE_BYTES;
+    if (g->piece_bytes < (int64_t)g->ranks * PIECE_BYTES_PER_RANK)
+        g->piece_bytes = min64((int64_t)g->ranks * PIECE_BYTES_PER_RANK, BROADCAST_BYTES);
+    g->segment_bytes = g->node_ranks == g->ranks ? g->piece_bytes : DT_GROUP_SEGMENT_BYTES;
+}
+
 dt_status dt_group_open(MPI_Comm comm, const char *name, dt_group *out)
 {
     dt_status st;
@@ -60,15 +79,14 @@ dt_status dt_group_open(MPI_Comm comm, const char *name, dt_group *out)
     DT_GOTO(dt_group_check(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler"), fail);
     DT_GOTO(dt_group_check(MPI_Comm_rank(comm, &g.rank), "MPI_Comm_rank"), fail);
     DT_GOTO(dt_group_check(MPI_Comm_size(comm, &g.ranks), "MPI_Comm_size"), fail);
+    DT_GOTO(find_node(&g), fail);
     factor(&g);
-    g.piece_bytes = PIECE_BYTES;
-    if (g.piece_bytes < (int64_t)g.ranks * PIECE_BYTES_PER_RANK)
-        g.piece_bytes = min64((int64_t)g.ranks * PIECE_BYTES_PER_RANK, BROADCAST_BYTES);
-    size_t n = (size_t)g.ranks;
+    choose_sizes(&g);
+    size_t n = (size_t)g.ranks, messages = 2 * (n + (size_t)(g.piece_bytes / DT_GROUP_SEGMENT_BYTES));
     DT_GOTO(dt_alloc(n, sizeof *g.send, &g.send), fail);
     DT_GOTO(dt_alloc(n, sizeof *g.recv, &g.recv), fail);
-    DT_GOTO(dt_alloc(2 * n, sizeof(MPI_Request), &g.requests), fail);
-    DT_GOTO(dt_alloc(2 * n, sizeof(MPI_Status), &g.statuses), fail);
+    DT_GOTO(dt_alloc(messages, sizeof *g.requests, &g.requests), fail);
+    DT_GOTO(dt_alloc(messages, sizeof *g.statuses, &g.statuses), fail);
     *out = g;
     return DT_OK;
 fail:
@@ -116,25 +134,42 @@ static peers peers_of_stage(const dt_group *g, int stage)
     return (peers){.first = g->rank - digit * stride, .stride = stride, .radix = g->radix[stage], .digit = digit};
 }
 
+/* Starts the messages of one transfer: both ends cut it alike. */
+static dt_status start_receive(dt_group *g, dt_span what, size_t size, int from, dt_verb verb, int *n)
+{
+    int64_t bytes = what.count * (int64_t)size, step = g->segment_bytes;
+    for (int64_t at = 0; at < bytes; at += step) {
+        int code =
+            MPI_Irecv(what.data + at, (int)min64(step, bytes - at), MPI_BYTE, from, TAG, g->comm, &g->requests[(*n)++]);
+        DT_TRY(dt_group_check(code, g->label[verb]));
+    }
+    return DT_OK;
+}
+
+static dt_status start_send(dt_group *g, dt_span what, size_t size, int to, dt_verb verb, int *n)
+{
+    int64_t bytes = what.count * (int64_t)size, step = g->segment_bytes;
+    for (int64_t at = 0; at < bytes; at += step) {
+        int code =
+            MPI_Isend(what.data + at, (int)min64(step, bytes - at), MPI_BYTE, to, TAG, g->comm, &g->requests[(*n)++]);
+        DT_TRY(dt_group_check(code, g->label[verb]));
+    }
+    return DT_OK;
+}
+
 /* send[p] goes to peer p while recv[p] comes from it, all at once. */
 static dt_status exchange(dt_group *g, peers with, size_t size, dt_verb verb)
 {
-    int n = 0, code = MPI_SUCCESS;
-    for (int step = 1; step < with.radix; step++) {
+    int n = 0;
+    for (int step = 1; step < with.radix; step++) { // not all to the same peer first
         int p = (with.digit + with.radix - step) % with.radix;
-        if (g->recv[p].count == 0) continue;
-        code = MPI_Irecv(g->recv[p].data, (int)(g->recv[p].count * (int64_t)size), MPI_BYTE,
-                         with.first + p * with.stride, TAG, g->comm, &g->requests[n++]);
-        DT_TRY(dt_group_check(code, g->label[verb]));
+        DT_TRY(start_receive(g, g->recv[p], size, with.first + p * with.stride, verb, &n));
     }
     for (int step = 1; step < with.radix; step++) {
-        int p = (with.digit + step) % with.radix; // not all to the same peer first
-        if (g->send[p].count == 0) continue;
-        code = MPI_Isend(g->send[p].data, (int)(g->send[p].count * (int64_t)size), MPI_BYTE,
-                         with.first + p * with.stride, TAG, g->comm, &g->requests[n++]);
-        DT_TRY(dt_group_check(code, g->label[verb]));
+        int p = (with.digit + step) % with.radix;
+        DT_TRY(start_send(g, g->send[p], size, with.first + p * with.stride, verb, &n));
     }
-    code = MPI_Waitall(n, g->requests, g->statuses);
+    int code = MPI_Waitall(n, g->requests, g->statuses);
     for (int i = 0; code == MPI_ERR_IN_STATUS && i < n; i++)
         if (g->statuses[i].MPI_ERROR != MPI_SUCCESS && g->statuses[i].MPI_ERROR != MPI_ERR_PENDING)
             code = g->statuses[i].MPI_ERROR;

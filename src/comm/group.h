@@ -11,7 +11,13 @@
 #include "comm/comm.h" // dt_status, dt_comm_type
 #include <mpi.h>       // MPI_Comm
 
-enum { DT_GROUP_MAX_STAGES = 31 };
+enum {
+    DT_GROUP_MAX_STAGES = 31,
+    /* Messages between nodes stay below the 64 KiB up to which MPI libraries send at once over TCP. A longer one waits
+     * for a request from its receiver, which, when both send, stands in line behind the other's data: then the two
+     * directions take turns, at half the speed of the line. */
+    DT_GROUP_SEGMENT_BYTES = 60 << 10
+};
 
 /** `count` elements somewhere. */
 typedef struct dt_span {
@@ -31,17 +37,20 @@ typedef enum dt_verb {
 typedef struct dt_group {
     MPI_Comm comm; /* owned */
     int rank, ranks;
+    int node_rank, node_ranks;              /* among the group's ranks on this node */
     char label[DT_VERB_COUNT][64];          /* "all_reduce over data": for messages */
     int stages, radix[DT_GROUP_MAX_STAGES]; /* the digits' sizes; their product is `ranks` */
     int64_t piece_bytes;                    /* longer buffers are handled in pieces of about this size */
+    int64_t segment_bytes;                  /* of a message: DT_GROUP_SEGMENT_BYTES, or all within one node */
     dt_span *send, *recv;                   /* [ranks] each: what goes to and comes from whom */
-    MPI_Request *requests;                  /* [2 * ranks] */
-    MPI_Status *statuses;                   /* [2 * ranks] */
+    MPI_Request *requests;                  /* those of one exchange, */
+    MPI_Status *statuses;                   /* and how they ended */
     char *scratch;                          /* what arrives to be reduced */
     int64_t scratch_bytes;
 } dt_group;
 
-/** Takes `comm` over, whatever is returned; its errors then come back as statuses. Local. Close with dt_group_close. */
+/** Takes `comm` over, whatever is returned; its errors then come back as statuses. Collective over `comm`. Close with
+ *  dt_group_close. */
 dt_status dt_group_open(MPI_Comm comm, const char *name, dt_group *out) DT_WARN_UNUSED;
 /** Collective over the group (MPI_Comm_free). Fine on a zeroed group. */
 void dt_group_close(dt_group *g);

@@ -13,17 +13,6 @@ static struct {
     dt_group group;
 } world = {.ranks = 1, .node_ranks = 1};
 
-static dt_status find_node(void)
-{
-    MPI_Comm node;
-    int code = MPI_Comm_split_type(world.group.comm, MPI_COMM_TYPE_SHARED, world.rank, MPI_INFO_NULL, &node);
-    DT_TRY(dt_group_check(code, "MPI_Comm_split_type"));
-    MPI_Comm_rank(node, &world.node_rank);
-    MPI_Comm_size(node, &world.node_ranks);
-    MPI_Comm_free(&node);
-    return DT_OK;
-}
-
 dt_status dt_world_init(int *argc, char ***argv)
 {
     int level = MPI_THREAD_SINGLE;
@@ -35,10 +24,11 @@ dt_status dt_world_init(int *argc, char ***argv)
     world.open = 1;
     world.rank = world.group.rank;
     world.ranks = world.group.ranks;
+    world.node_rank = world.group.node_rank;
+    world.node_ranks = world.group.node_ranks;
     dt_log_setup(world.rank, DT_LOG_INFO);
     if (level < MPI_THREAD_MULTIPLE)
         return dt_fail(DT_ERR_COMM, "this MPI library was built without MPI_THREAD_MULTIPLE, which the watchdog needs");
-    DT_TRY(find_node());
     return dt_watchdog_start();
 }
 

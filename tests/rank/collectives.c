@@ -5,6 +5,7 @@
  * goes through MPI itself. */
 #include "base/hash.h"
 #include "comm/comm.h"
+#include "comm/group.h"
 #include <math.h>
 #include <mpi.h>
 #include <stdarg.h>
@@ -161,6 +162,13 @@ static void check_same_bits(const void *buf, size_t bytes, const int *group, int
         if (all[group[g]] != own) fail("all_reduce of %zu bytes: other bits than on rank %d", bytes, group[g]);
 }
 
+/* The communicator counted what this rank gave since `before`; nothing in a group of one. */
+static void check_counted(const char *what, dt_axes axes, int n, int64_t before, size_t bytes)
+{
+    int64_t counted = comm.bytes_sent[axes] - before, expected = n > 1 ? (int64_t)bytes : 0;
+    if (counted != expected) fail("%s counted %lld bytes, not %lld", what, (long long)counted, (long long)expected);
+}
+
 static void check_all_reduce(dt_axes axes, int64_t count, dt_comm_type type, dt_comm_op op)
 {
     int group[MAX_RANKS], n = members(axes, group);
@@ -170,8 +178,7 @@ static void check_all_reduce(dt_axes axes, int64_t count, dt_comm_type type, dt_
     memcpy(again, once, bytes);
     int64_t before = comm.bytes_sent[axes];
     must(comm.ops->all_reduce(&comm, axes, once, count, type, op));
-    int64_t given = comm.bytes_sent[axes] - before;
-    if (given != (n > 1 ? (int64_t)bytes : 0)) fail("all_reduce of %zu bytes counted %lld", bytes, (long long)given);
+    check_counted("all_reduce", axes, n, before, bytes);
     must(comm.ops->all_reduce(&comm, axes, again, count, type, op));
     if (memcmp(once, again, bytes) != 0) fail("all_reduce of %zu bytes: other bits when repeated", bytes);
     check_reduced("all_reduce", once, count, group, n, type, op);
@@ -198,7 +205,9 @@ static void check_reduce_scatter(dt_axes axes, int64_t count, dt_comm_type type)
     char *send = buffer((size_t)n * bytes);
     void *recv = buffer(bytes), *expected = buffer(bytes);
     fill(send, n * count, mesh.rank, 0, type);
+    int64_t before = comm.bytes_sent[axes];
     must(comm.ops->reduce_scatter(&comm, axes, send, recv, count, type));
+    check_counted("reduce_scatter", axes, n, before, (size_t)n * bytes);
     for (int64_t i = 0; i < count; i++) {
         put(expected, i, group[0], own * count + i, type);
         for (int g = 1; g < n; g++) {
@@ -230,7 +239,9 @@ static void check_all_gather(dt_axes axes, int64_t count, dt_comm_type type)
     void *send = buffer(bytes);
     fill(send, count, mesh.rank, 0, type);
     for (int g = 0; g < n; g++) fill(expected + (size_t)g * bytes, count, group[g], 0, type);
+    int64_t before = comm.bytes_sent[axes];
     must(comm.ops->all_gather(&comm, axes, send, recv, count, type));
+    check_counted("all_gather", axes, n, before, bytes);
     if (memcmp(recv, expected, (size_t)n * bytes) != 0)
         fail("all_gather of %lld elements of type %d differs", (long long)count, type);
     memset(recv, 0, (size_t)n * bytes);
@@ -245,13 +256,14 @@ static void check_all_gather(dt_axes axes, int64_t count, dt_comm_type type)
 
 static void check_broadcast(dt_axes axes, int64_t count, dt_comm_type type, int root)
 {
-    int group[MAX_RANKS];
-    members(axes, group);
+    int group[MAX_RANKS], n = members(axes, group);
     size_t bytes = (size_t)count * dt_comm_type_size(type);
     void *buf = buffer(bytes), *expected = buffer(bytes);
     fill(buf, count, mesh.rank, 0, type);
     fill(expected, count, group[root], 0, type);
+    int64_t before = comm.bytes_sent[axes];
     must(comm.ops->broadcast(&comm, axes, buf, count, type, root));
+    check_counted("broadcast", axes, n, before, group[root] == mesh.rank ? bytes : 0);
     if (memcmp(buf, expected, bytes) != 0) fail("broadcast of %lld elements from %d differs", (long long)count, root);
     release(buf, bytes, "broadcast");
     free(expected);
@@ -299,6 +311,24 @@ static void check_large(dt_axes axes)
     check_broadcast(axes, LARGE, DT_COMM_F64, 0);
 }
 
+/* Between nodes transfers are cut into messages; here they are made to be, on one. */
+static void check_segments(void)
+{
+    dt_group *world = dt_world_group();
+    size_t bytes = LARGE * sizeof(float);
+    void *whole = buffer(bytes), *cut = buffer(bytes);
+    fill(whole, LARGE, mesh.rank, 0, DT_COMM_F32);
+    memcpy(cut, whole, bytes);
+    must(dt_world_all_reduce(whole, LARGE, DT_COMM_F32, DT_COMM_SUM));
+    int64_t before = world->segment_bytes;
+    world->segment_bytes = DT_GROUP_SEGMENT_BYTES;
+    must(dt_world_all_reduce(cut, LARGE, DT_COMM_F32, DT_COMM_SUM));
+    world->segment_bytes = before;
+    if (memcmp(whole, cut, bytes) != 0) fail("all_reduce differs when its messages are cut");
+    release(whole, bytes, "all_reduce");
+    release(cut, bytes, "all_reduce");
+}
+
 static int time_all_reduce(int64_t count, int times)
 {
     dt_mesh flat;
@@ -334,6 +364,7 @@ int main(int argc, char **argv)
     for (dt_axes axes = 0; axes <= DT_AXES_ALL; axes++) check_axes(axes);
     check_large(DT_AXES_DATA);
     check_large(DT_AXES_TENSOR);
+    check_segments();
     dt_comm_destroy(&comm);
     int all = 0;
     MPI_Allreduce(&failures, &all, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
