@@ -60,14 +60,15 @@ dt_val dt_add(dt_graph *g, dt_val a, dt_val b)
 
 /* ---- accumulate ---- */
 
-/* The first contribution places an accumulator. Later ones are converted to its placement; where that is partial and
- * theirs is not, nothing can make them so: the output keeps their placement, and the shard pass reports the difference.
- */
+/* The first contribution places an accumulator whose parameter is replicated: partial if it is, else replicated. Later
+ * ones are converted to what the accumulator is; where that is partial and theirs is not, nothing can make them so: the
+ * output keeps their placement, and the shard pass reports the difference. */
 static void accumulate_place(const dt_placing *p)
 {
-    dt_place acc = p->in[0], x = p->in[1].kind == DT_PARTIAL_LSE ? dt_place_resolved(p, 1) : p->in[1];
-    bool convert = acc.kind != DT_PLACE_UNSET && acc.kind != DT_PARTIAL;
-    p->want[1] = p->out[0] = convert ? acc : x;
+    dt_place acc = p->in[0], x = p->in[1];
+    if (acc.kind == DT_PLACE_UNSET) acc = x.kind == DT_PARTIAL ? DT_PLACE_P : DT_PLACE_R;
+    else if (acc.kind == DT_PARTIAL && x.kind != DT_PARTIAL) acc = x;
+    p->want[1] = p->out[0] = acc;
 }
 
 static bool accumulate_fuse(dt_graph *g, int32_t node)
