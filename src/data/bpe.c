@@ -61,7 +61,7 @@ static dt_status load_vocab(const dt_json *model, dt_vocab *vocab)
     {
         double id = cJSON_IsNumber(item) ? item->valuedouble : -1;
         if (!(id >= 0 && id < DT_VOCAB_MOST) || id != (int32_t)id)
-            return dt_json_fail(&tokens, item->string, "is not an id in [0, 2^24)");
+            return dt_json_fail(&tokens, item->string, "is not an id in [0, 2^22)");
         dt_status st = dt_vocab_set(vocab, (int64_t)id, item->string);
         if (st != DT_OK) return dt_fail_in(st, "%s: %s.%s", tokens.file, tokens.path, item->string);
     }

@@ -1,6 +1,5 @@
 /* Rows of text -> sequences of token ids. What sequence number s holds is a pure function of (files, options, seed, s),
- * so it is the same on every layout, and resuming needs only the number of sequences consumed. All functions are local.
- */
+ * so it is the same on every layout, and resuming needs only the number of sequences consumed. All functions local. */
 #ifndef DT_DATA_DATA_H
 #define DT_DATA_DATA_H
 
@@ -29,7 +28,8 @@ typedef struct dt_data_options {
 typedef struct dt_dataset dt_dataset;
 
 /** Reads and tokenises a JSONL file. DT_ERR_DATA: "file:line: what is wrong". A row of fewer than two ids is a bad row;
- * a row longer than seq_len is cut. `tok` must outlive the set. */
+ *  a row longer than seq_len is cut. A BOS or EOS that is asked for but does not exist is DT_ERR_CONFIG. `tok` must
+ *  outlive the set. */
 dt_status dt_dataset_open(const char *jsonl, const dt_tokenizer *tok, const dt_data_options *options,
                           dt_dataset **out) DT_WARN_UNUSED;
 void dt_dataset_destroy(dt_dataset *set);
@@ -55,8 +55,8 @@ dt_status dt_dataset_fill(dt_dataset *set, int64_t sequence, int32_t *tokens, in
                           int32_t *targets) DT_WARN_UNUSED;
 /** Target tokens (targets[t] >= 0) in that sequence, without filling it. */
 dt_status dt_dataset_targets(dt_dataset *set, int64_t sequence, int64_t *count) DT_WARN_UNUSED;
-/** The rows that lie in that sequence: first index in *rows (views, valid until the next call), with start positions.
- */
+/** The rows that lie in that sequence: their numbers in *rows, their first positions in *starts; views, valid until the
+ *  next call. */
 dt_status dt_dataset_layout(dt_dataset *set, int64_t sequence, const int64_t **rows, const int32_t **starts,
                             int *n) DT_WARN_UNUSED;
 

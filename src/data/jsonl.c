@@ -56,7 +56,7 @@ static dt_status parse(const dt_jsonl *in, size_t bytes, const char *where, cJSO
     return DT_OK;
 }
 
-/* "has neither: found foo, bar": the keys of a row of unknown shape. */
+/* Names the keys of a row of unknown shape. */
 static dt_status fail_shape(const dt_json *row)
 {
     char keys[256] = "";

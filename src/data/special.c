@@ -5,6 +5,13 @@
 
 #include <string.h> // strcmp
 
+/* The number as an id; -1 if it cannot be one. */
+static int32_t id_of(const cJSON *item)
+{
+    double id = cJSON_IsNumber(item) ? item->valuedouble : -1;
+    return id >= 0 && id < DT_VOCAB_MOST && id == (int32_t)id ? (int32_t)id : -1;
+}
+
 /* The id of the special token that a piece of a template names. */
 static dt_status template_id(const dt_json *template, const dt_json *piece, int32_t *id)
 {
@@ -14,10 +21,8 @@ static dt_status template_id(const dt_json *template, const dt_json *piece, int3
     DT_TRY(dt_json_object(template, "special_tokens", &specials));
     DT_TRY(dt_json_object(&specials, name, &special));
     DT_TRY(dt_json_array(&special, "ids", &ids));
-    if (cJSON_GetArraySize(ids.node) != 1 || !cJSON_IsNumber(ids.node->child))
-        return dt_json_fail(&ids, NULL, "is not a list of one id");
-    *id = (int32_t)ids.node->child->valuedouble;
-    return DT_OK;
+    *id = cJSON_GetArraySize(ids.node) == 1 ? id_of(ids.node->child) : -1;
+    return *id >= 0 ? DT_OK : dt_json_fail(&ids, NULL, "is not a list of one id");
 }
 
 /* template.single: at most one special token, the sequence, at most one special token. */
@@ -106,8 +111,8 @@ static dt_status read_id(const dt_json *config, const char *key, const dt_vocab 
     if (!dt_json_has(config, key)) return DT_OK;
     cJSON *item = cJSON_GetObjectItemCaseSensitive(config->node, key);
     if (cJSON_IsArray(item)) {
-        if (!cJSON_IsNumber(item->child)) return dt_json_fail(config, key, "is not a list of ids");
-        return check_id(config, key, vocab, (int64_t)item->child->valuedouble, id);
+        if (id_of(item->child) < 0) return dt_json_fail(config, key, "is not a list of ids");
+        return check_id(config, key, vocab, id_of(item->child), id);
     }
     DT_TRY(dt_json_i64(config, key, &value));
     return check_id(config, key, vocab, value, id);

@@ -7,7 +7,7 @@
 
 dt_status dt_vocab_set(dt_vocab *vocab, int64_t id, const char *text)
 {
-    if (id < 0 || id >= DT_VOCAB_MOST) return dt_fail(DT_ERR_DATA, "id %lld is not in [0, 2^24)", (long long)id);
+    if (id < 0 || id >= DT_VOCAB_MOST) return dt_fail(DT_ERR_DATA, "id %lld is not in [0, 2^22)", (long long)id);
     const dt_token *other = dt_vocab_token(vocab, id);
     if (other) return dt_fail(DT_ERR_DATA, "id %lld is \"%s\" already", (long long)id, other->text);
     size_t bytes = strlen(text);

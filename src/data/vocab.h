@@ -7,7 +7,7 @@
 #include <stddef.h>      // size_t
 #include <stdint.h>      // int32_t, int64_t, uint32_t
 
-enum { DT_VOCAB_MOST = 1 << 24 }; /* ids are below this: a larger one in a file is a mistake, not a vocabulary */
+enum { DT_VOCAB_MOST = 1 << 22 }; /* ids are below this: a larger one in a file is a mistake, not a vocabulary */
 
 typedef struct dt_token {
     const char *text;  /* NULL: no token has this id */

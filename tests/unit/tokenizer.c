@@ -341,7 +341,7 @@ Test(tokenizer, what_is_not_understood_is_refused_by_name)
         {"{\"model\":{\"type\":\"Unigram\"}}", ": model.type: \"Unigram\" is not understood; known here: BPE"},
         {"{\"model\":{\"vocab\":{}}}", ": model.type: \"\" is not understood; known here: BPE"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}",
-         ": model.vocab.a: is not an id in [0, 2^24)"},
+         ": model.vocab.a: is not an id in [0, 2^22)"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}",
          ": model.vocab.b: id 0 is \"a\" already"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"a\":1},\"merges\":[]}}",
@@ -390,7 +390,7 @@ Test(tokenizer, what_is_not_understood_is_refused_by_name)
         {"{" MODEL ",\"added_tokens\":[{\"id\":0,\"content\":\"a\"},{\"id\":0,\"content\":\"a\"}]}",
          ": added_tokens: \"a\" stands there twice"},
         {"{" MODEL ",\"added_tokens\":[{\"id\":99999999,\"content\":\"<s>\"}]}",
-         ": added_tokens[0]: id 99999999 is not in [0, 2^24)"},
+         ": added_tokens[0]: id 99999999 is not in [0, 2^22)"},
         {"{" MODEL ",\"added_tokens\":[{\"id\":3,\"content\":\"\"}]}", ": added_tokens[0].content: is empty"},
         {"{" MODEL ",\"post_processor\":{\"type\":\"BertProcessing\"}}",
          ": post_processor.type: \"BertProcessing\" is not understood; known here: Sequence, TemplateProcessing, "
