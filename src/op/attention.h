@@ -2,6 +2,10 @@
 #ifndef DT_OP_ATTENTION_H
 #define DT_OP_ATTENTION_H
 #include "graph/graph.h"
+
+/** The CPU kernels work on blocks of so many queries by so many keys: one block of scores stays in a core's cache. */
+enum { DT_ATTENTION_QUERIES = 64, DT_ATTENTION_KEYS = 256 };
+
 typedef struct dt_attention_attr {
     int64_t seq;             /* T: tokens of a sequence; N is a multiple */
     int64_t head_dim;        /* D */

@@ -3,6 +3,7 @@
 #define DT_OP_CPU_H
 
 #include "op/op.h"
+#include "op/total.h" // DT_TOTAL_BLOCK
 #include <math.h>
 
 #ifdef DT_REAL_F64
@@ -63,9 +64,19 @@ static inline real dt_exp(real x)
 #endif
 }
 
+/** A softmax's weight e^x, x <= 0: exactly 0 below e^-80, so that products with it do not become denormal. */
+static inline real dt_exp_weight(real x)
+{
+    return x < (real)-80 ? (real)0 : dt_exp(x);
+}
+
 /** C[m,n] = alpha op(A) op(B) + beta C, row-major; op transposes. ld = row length in memory. float: oneDNN.
  * Deterministic. */
 void DT_CPU_KERNEL(gemm)(bool ta, bool tb, int64_t m, int64_t n, int64_t k, real alpha, const real *a, int64_t lda,
                          const real *b, int64_t ldb, real beta, real *c, int64_t ldc, int threads);
+
+/** Sum of x[n] or of its squares, in double, the same for any number of threads; partial: dt_total_workspace(n) bytes.
+ */
+double DT_CPU_KERNEL(total)(const real *x, int64_t n, bool squares, double *partial, int threads);
 
 #endif
