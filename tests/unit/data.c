@@ -169,6 +169,7 @@ static void check_refused(dt_data_options options, const char *rows, size_t byte
 static const struct {
     const char *row, *message;
 } BAD[] = {
+    {"{\"text\":\"\"}", ": the row has 1 token, at least 2 are needed"},
     {"{\"text\":3}", ": text: is a number, expected a string"},
     {"{\"text\":null}", ": text: is missing, expected a string"},
     {"{\"prompt\":\"a\"}", ": completion: is missing, expected a string"},
@@ -186,7 +187,6 @@ static const struct {
     {"{\"text\":\"\\ud83d\"}", ": not valid JSON at byte 10"},
     {"{\"text\":\"a\\u0000b\"}", ": a NUL character in the line"},
     {"{\"text\":\"a\xE9\"}", ": invalid UTF-8 at byte 11"},
-    {"{\"text\":\"\"}", ": the row has 1 token, at least 2 are needed"},
 };
 enum { N_BAD = sizeof BAD / sizeof *BAD };
 

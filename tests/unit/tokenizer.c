@@ -206,6 +206,54 @@ Test(tokenizer, a_text_without_word_breaks_comes_back)
     dt_tokenizer_destroy(tok);
 }
 
+/* With `rest` of the file, `text` becomes expected[n]. */
+static void check_ids(const char *rest, const char *text, const int32_t *expected, int64_t n)
+{
+    char json[1024];
+    dt_tokenizer *tok;
+    dt_ids ids = {0};
+    snprintf(json, sizeof json,
+             "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"c\":2,\" \":3,\"ab\":4,"
+             "\"abc\":5},\"merges\":[[\"a\",\"b\"]]%s}",
+             rest);
+    write_file("tokenizer.json", json);
+    OK(dt_tokenizer_load(folder, &tok));
+    OK(dt_tokenizer_encode(tok, text, strlen(text), &ids));
+    cr_assert_eq(ids.n, n, "\"%s\" of %s: %lld ids", text, json, (long long)ids.n);
+    cr_assert_arr_eq(ids.id, expected, (size_t)n * sizeof *expected, "\"%s\" of %s", text, json);
+    dt_ids_free(&ids);
+    dt_tokenizer_destroy(tok);
+}
+#define IDS(...) (const int32_t[]){__VA_ARGS__}, sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t)
+
+Test(tokenizer, a_word_of_the_vocabulary_may_go_before_merges)
+{
+    check_ids("}", "abc", IDS(4, 2));
+    check_ids(",\"ignore_merges\":true}", "abc", IDS(5));
+    check_ids(",\"ignore_merges\":true}", "abcb", IDS(4, 2, 1));
+}
+
+Test(tokenizer, added_tokens_are_found_leftmost_then_longest)
+{
+    static const char added[] = "},\"added_tokens\":[{\"id\":6,\"content\":\"<\"},{\"id\":7,\"content\":\"<<b\"},"
+                                "{\"id\":8,\"content\":\"<a\"},{\"id\":9,\"content\":\"ac\",\"single_word\":true}]";
+    check_ids(added, "<<b<a<", IDS(7, 8, 6));
+    check_ids(added, "b<<a", IDS(1, 6, 8));
+    check_ids(added, "acb ac", IDS(0, 2, 1, 3, 9));
+}
+
+Test(tokenizer, added_tokens_share_the_spaces_between_them)
+{
+    static const char added[] = "},\"added_tokens\":[{\"id\":6,\"content\":\"<L>\",\"lstrip\":true},"
+                                "{\"id\":7,\"content\":\"<R>\",\"rstrip\":true},{\"id\":8,\"content\":\"  \"},"
+                                "{\"id\":9,\"content\":\" \\n\",\"lstrip\":true}]";
+    check_ids(added, "a <L> b", IDS(0, 6, 3, 1));
+    check_ids(added, "a <R> b", IDS(0, 3, 7, 1));
+    check_ids(added, "<R> <L>", IDS(7, 6));
+    check_ids(added, "<R>  b", IDS(7, 8, 1)); // what was taken along is still found
+    check_ids(added, "<R> \nb", IDS(7, 1));   // unless that too would take the spaces in front of it
+}
+
 Test(tokenizer, encoding_appends)
 {
     dt_tokenizer *tok = load_from(GOLDEN "/llama3/tokenizer.json");
