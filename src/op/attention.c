@@ -186,7 +186,7 @@ const dt_op dt_op_attention_grad = {
     .cost = attention_grad_cost,
 };
 
-/* ---- attention_cached: q, k, v, kcache, vcache, start -> o ---- */
+/* ---- attention_cached: q, k, v, kcache, vcache, start -> o, kcache, vcache ---- */
 
 static void attention_cached_shape(dt_graph *g, dt_node *n)
 {
@@ -200,6 +200,10 @@ static void attention_cached_shape(dt_graph *g, dt_node *n)
                           (long long)(a->kv_heads * a->head_dim));
     }
     n->out[0] = dt_graph_temp(g, q.type, 2, q.dim);
+    for (int i = 3; i < 5; i++) {
+        const dt_value cache = *dt_value_of(g, n->in[i]);
+        n->out[i - 2] = dt_graph_temp(g, cache.type, 2, cache.dim);
+    }
 }
 
 static void attention_cached_place(const dt_placing *p)
@@ -208,19 +212,22 @@ static void attention_cached_place(const dt_placing *p)
     bool q_split = kv_split || dt_place_equal(p->in[0], DT_PLACE_S(1));
     p->want[0] = p->out[0] = q_split ? DT_PLACE_S(1) : DT_PLACE_R;
     for (int i = 1; i < 5; i++) p->want[i] = kv_split ? DT_PLACE_S(1) : DT_PLACE_R;
+    p->out[1] = p->out[2] = p->want[3];
     p->want[5] = DT_PLACE_R;
 }
 
 static void attention_cached_cost(const dt_call *c, size_t real_size, dt_cost *cost)
 {
-    cost->flops = visible_flops(c, &c->in[0], 2);
+    if (c->out[0].data != NULL) cost->flops = visible_flops(c, &c->in[0], 2);
 }
 
 const dt_op dt_op_attention_cached = {
     .name = "attention_cached",
     .nin_min = 6,
     .nin_max = 6,
-    .nout = 1,
+    .nout = 3,
+    .optional_outputs = true, /* o: of the last block where only the caches are wanted */
+    .inplace = {0, 4, 5},
     .shape = attention_cached_shape,
     .place = attention_cached_place,
     .workspace = attention_workspace,

@@ -24,7 +24,8 @@ dt_val dt_attention(dt_graph *g, dt_val q, dt_val k, dt_val v, dt_val pos, int64
 
 /** Generation: one sequence, N new tokens at positions start[0] .. start[0]+N-1 (I32 input of one element), keys and
  * values kept in the STATEs kcache, vcache [S, Hk*D] (split along heads as k and v are), into which the new rows are
- * written first. Inputs: q, k, v, kcache, vcache, start. Output o. Attr as above with seq = S. Not differentiable. */
+ * written first. Inputs: q, k, v, kcache, vcache, start. Outputs: o, and the caches in place (o is left out where nobody
+ * reads it). Attr as above with seq = S. Not differentiable. */
 dt_val dt_attention_cached(dt_graph *g, dt_val q, dt_val k, dt_val v, dt_val kcache, dt_val vcache, dt_val start,
                            int64_t head_dim, int64_t heads, int64_t kv_heads, double scale);
 #endif
