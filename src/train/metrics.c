@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/units.h" // dt_words_bytes
 #include "comm/comm.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -88,14 +89,6 @@ static int64_t peak_bytes(void)
     return (int64_t)kib * 1024;
 }
 
-static void put_bytes(char text[32], double bytes)
-{
-    static const char *const unit[] = {"B", "kB", "MB", "GB", "TB"};
-    int u = 0;
-    for (; bytes >= 1000 && u < 4; u++) bytes /= 1000;
-    snprintf(text, 32, bytes >= 100 || u == 0 ? "%.0f %s" : "%.1f %s", bytes, unit[u]);
-}
-
 static void put_time(char text[32], double seconds)
 {
     long s = (long)(seconds + 0.5);
@@ -105,17 +98,16 @@ static void put_time(char text[32], double seconds)
 
 static void progress(dt_metrics *m, const dt_step_metrics *s)
 {
-    char delta[32], tensor[32], eta[32];
+    char eta[32];
     m->seen++;
     m->mean_seconds = m->seen == 1 ? s->seconds : 0.9 * m->mean_seconds + 0.1 * s->seconds;
     bool due = s->step % m->log_every == 0 || m->seen == 1 || s->step == m->steps;
     if (!m->live && !due) return;
-    put_bytes(delta, (double)s->delta_comm_bytes);
-    put_bytes(tensor, (double)s->tp_comm_bytes);
     put_time(eta, m->mean_seconds * (double)(m->steps - s->step));
     fprintf(stderr, "%sstep %lld/%lld  loss %.4f  lr %.2e  grad %.3f  %.0f tok/s  wire delta %s tensor %s  ETA %s%s",
             m->live ? "\r\033[K" : "", (long long)s->step, (long long)m->steps, s->loss, s->lr, s->grad_norm,
-            (double)s->tokens / s->seconds, delta, tensor, eta, m->live ? "" : "\n");
+            (double)s->tokens / s->seconds, dt_words_bytes((double)s->delta_comm_bytes).text,
+            dt_words_bytes((double)s->tp_comm_bytes).text, eta, m->live ? "" : "\n");
     m->line_open = m->live;
     fflush(stderr);
 }
