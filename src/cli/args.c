@@ -1,45 +1,126 @@
-/* The command line: which subcommand, its options, help. */
+/* The command line: which subcommand, its options and their values. */
+#include "base/file.h" // dt_path_exists
 #include "cli/cli.h"
 #include "comm/comm.h" // dt_world_rank
+#include <errno.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define DT_COMMAND(name) extern const dt_command dt_command_##name;
 #include "cli/commands.def"
 #undef DT_COMMAND
-static const dt_command *const commands[] = {
+const dt_command *const dt_commands[] = {
 #define DT_COMMAND(name) &dt_command_##name,
 #include "cli/commands.def"
 #undef DT_COMMAND
-};
-#define COMMANDS ((int)(sizeof commands / sizeof *commands))
+    NULL};
 
-static void print_usage(const dt_command *c)
+static const dt_command *find_command(const char *name)
 {
-    bool config = strcmp(c->arguments, "CONFIG") == 0;
-    printf("usage: dtrain %s%s%s%s%s\n\n%s\n", c == commands[0] ? "" : c->name, c == commands[0] ? "" : " ",
-           c->arguments, config ? " [--set path=value]..." : "", c->options[0].name != NULL ? " [options]" : "",
-           c->text);
-    if (config)
-        printf("\n  --set path=value      override a field: --set optim.adamw.lr=1e-3 --set delta[0].lora.rank=4\n");
-    for (const dt_option *o = c->options; o->name != NULL; o++) {
-        char left[64];
-        snprintf(left, sizeof left, "%s%s%s", o->name, o->value != NULL ? " " : "", o->value != NULL ? o->value : "");
-        printf("  %-21s %s\n", left, o->help);
-    }
+    for (const dt_command *const *c = dt_commands; *c != NULL; c++)
+        if (strcmp((*c)->name, name) == 0) return *c;
+    return NULL;
 }
 
-static void print_help(void)
+static bool takes_sets(const dt_command *c)
 {
-    printf("dtrain trains a small delta on a large frozen transformer, over as many ranks as MPI starts:\n\n"
-           "    mpirun -np 64 dtrain config.pbtxt\n\n"
-           "The backbone is sharded over parallel.tensor ranks and replicated over the others; only the delta's "
-           "gradients\n"
-           "cross the data-parallel network, and only the delta is checkpointed.\n\ncommands:\n");
-    for (int i = 0; i < COMMANDS; i++)
-        printf("  dtrain %-9s %-7s %s\n", i == 0 ? "" : commands[i]->name, commands[i]->arguments,
-               commands[i]->summary);
-    printf("\n`dtrain COMMAND --help` tells more; docs/config.md lists every field of a configuration.\n");
+    return strcmp(c->arguments, "CONFIG") == 0;
+}
+
+static dt_status unknown_option(const dt_command *c, const char *word, size_t length)
+{
+    char name[64];
+    const char *names[DT_MAX_OPTIONS + 2] = {"--help"};
+    int n = 1;
+    if (takes_sets(c)) names[n++] = "--set";
+    for (const dt_option *o = c->options; o->name != NULL; o++) names[n++] = o->name;
+    snprintf(name, sizeof name, "%.*s", (int)length, word);
+    const char *near = dt_nearest_name(name, names, n);
+    return dt_fail(DT_ERR_CONFIG, "%s: dtrain %s has no such option%s%s; dtrain %s --help lists them", name, c->name,
+                   near != NULL ? "; nearest: " : "", near != NULL ? near : "", c->name);
+}
+
+/* A first word that is neither a command nor a file: which command was meant? */
+static dt_status unknown_command(const char *word)
+{
+    const char *names[32];
+    int n = 0;
+    for (; dt_commands[n] != NULL; n++) names[n] = dt_commands[n]->name;
+    const char *near = dt_nearest_name(word, names, n);
+    return dt_fail(DT_ERR_CONFIG, "%s: no command and no file of that name%s%s; dtrain --help lists the commands", word,
+                   near != NULL ? "; nearest command: " : "", near != NULL ? near : "");
+}
+
+/* The value of the option in word[0]: behind its "=", else the next word. *used: words taken. */
+static dt_status take_value(char **word, size_t length, int left, const char *expected, const char **value, int *used)
+{
+    bool joined = word[0][length] == '=';
+    *value = joined ? word[0] + length + 1 : left > 1 ? word[1] : NULL;
+    *used = joined ? 1 : 2;
+    if (*value == NULL || (!joined && strncmp(*value, "--", 2) == 0))
+        return dt_fail(DT_ERR_CONFIG, "%s: expected %s behind it", word[0], expected);
+    return DT_OK;
+}
+
+/* One word of the command line, with the value behind it. */
+static dt_status take_word(dt_args *a, int left, char **word, int *used)
+{
+    const dt_command *c = a->command;
+    size_t length = strcspn(word[0], "=");
+    *used = 1;
+    if (word[0][0] != '-' || word[0][1] == '\0') {
+        if (a->positional != NULL)
+            return dt_fail(DT_ERR_CONFIG, "%s: dtrain %s takes one %s, and has %s", word[0], c->name, c->arguments,
+                           a->positional);
+        a->positional = word[0];
+        return DT_OK;
+    }
+    if (takes_sets(c) && length == 5 && strncmp(word[0], "--set", length) == 0) {
+        if (a->sets == DT_MAX_SETS) return dt_fail(DT_ERR_CONFIG, "--set: more than %d", DT_MAX_SETS);
+        return take_value(word, length, left, "path=value", &a->set[a->sets++], used);
+    }
+    for (int i = 0; c->options[i].name != NULL; i++) {
+        const dt_option *o = &c->options[i];
+        if (strlen(o->name) != length || strncmp(o->name, word[0], length) != 0) continue;
+        if (o->value != NULL) return take_value(word, length, left, o->value, &a->value[i], used);
+        if (word[0][length] == '=') return dt_fail(DT_ERR_CONFIG, "%s: %s takes no value", word[0], o->name);
+        a->value[i] = "";
+        return DT_OK;
+    }
+    return unknown_option(c, word[0], length);
+}
+
+/* Prints what was asked for instead of a run: help, the version, or (no words at all) help. */
+static bool spoke(int argc, char **argv, const dt_command *command)
+{
+    bool help = argc < 2, version = argc == 2 && strcmp(argv[1], "--version") == 0;
+    for (int i = 1; i < argc; i++) help |= strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
+    if (!help && !version) return false;
+    if (dt_world_rank() != 0) return true;
+    if (version) printf("dtrain %s\n", DT_VERSION);
+    else if (command != NULL) dt_help_print_command(command);
+    else dt_help_print();
+    return true;
+}
+
+dt_status dt_args_parse(int argc, char **argv, dt_args *out)
+{
+    const dt_command *named = argc > 1 ? find_command(argv[1]) : NULL;
+    dt_args a = {.command = named != NULL ? named : dt_commands[0]};
+    *out = (dt_args){.command = NULL};
+    if (spoke(argc, argv, named))
+        return argc < 2 ? dt_fail(DT_ERR_CONFIG, "expected a configuration or a command") : DT_OK;
+    if (named == NULL && argv[1][0] != '-' && strpbrk(argv[1], "./") == NULL && !dt_path_exists(argv[1]))
+        return unknown_command(argv[1]);
+    for (int at = named != NULL ? 2 : 1, used; at < argc; at += used)
+        DT_TRY(take_word(&a, argc - at, argv + at, &used));
+    if (a.positional == NULL)
+        return dt_fail(DT_ERR_CONFIG, "dtrain %s: expected %s; dtrain %s --help tells more", a.command->name,
+                       a.command->arguments, a.command->name);
+    *out = a;
+    return DT_OK;
 }
 
 const char *dt_args_get(const dt_args *args, const char *name)
@@ -49,84 +130,41 @@ const char *dt_args_get(const dt_args *args, const char *name)
     return NULL;
 }
 
-static dt_status unknown_option(const dt_command *c, const char *word)
+dt_status dt_args_count(const dt_args *args, const char *name, int64_t least, int64_t otherwise, int64_t *out)
 {
-    const char *names[34] = {"--set", "--help"};
-    int n = 2;
-    for (const dt_option *o = c->options; o->name != NULL; o++) names[n++] = o->name;
-    const char *near = dt_nearest_name(word, names, n);
-    return dt_fail(DT_ERR_CONFIG, "%s: no such option of dtrain %s%s%s; dtrain %s --help lists them", word, c->name,
-                   near != NULL ? "; nearest: " : "", near != NULL ? near : "", c->name);
-}
-
-/* One word of the command line; *used: how many were taken. */
-static dt_status take_word(dt_args *a, int left, char **word, int *used)
-{
-    const dt_command *c = a->command;
-    const char *value = strchr(word[0], '=');
-    size_t length = value != NULL ? (size_t)(value - word[0]) : strlen(word[0]);
-    *used = 1;
-    if (word[0][0] != '-' || word[0][1] == '\0') {
-        if (a->positional != NULL)
-            return dt_fail(DT_ERR_CONFIG, "%s: one %s is expected, not two", word[0], c->arguments);
-        a->positional = word[0];
-        return DT_OK;
-    }
-    if (strncmp(word[0], "--set", length) == 0 && length == 5 && strcmp(c->arguments, "CONFIG") == 0) {
-        const char *set = value != NULL ? value + 1 : left > 1 ? word[1] : NULL;
-        *used = value != NULL ? 1 : 2;
-        if (set == NULL) return dt_fail(DT_ERR_CONFIG, "--set: expected path=value behind it");
-        if (a->sets == DT_MAX_SETS) return dt_fail(DT_ERR_CONFIG, "--set: more than %d", DT_MAX_SETS);
-        a->set[a->sets++] = set;
-        return DT_OK;
-    }
-    for (int i = 0; c->options[i].name != NULL; i++) {
-        if (strlen(c->options[i].name) != length || strncmp(c->options[i].name, word[0], length) != 0) continue;
-        if (c->options[i].value == NULL) {
-            if (value != NULL) return dt_fail(DT_ERR_CONFIG, "%s takes no value", c->options[i].name);
-            a->value[i] = "";
-            return DT_OK;
-        }
-        a->value[i] = value != NULL ? value + 1 : left > 1 ? word[1] : NULL;
-        *used = value != NULL ? 1 : 2;
-        if (a->value[i] == NULL)
-            return dt_fail(DT_ERR_CONFIG, "%s: expected %s behind it", c->options[i].name, c->options[i].value);
-        return DT_OK;
-    }
-    return unknown_option(c, word[0]);
-}
-
-dt_status dt_args_parse(int argc, char **argv, dt_args *out)
-{
-    dt_args a = {.command = commands[0]};
-    int at = 1;
-    bool speak = dt_world_rank() == 0, help = argc < 2;
-    for (int i = 1; i < COMMANDS && argc > 1; i++)
-        if (strcmp(argv[1], commands[i]->name) == 0) a.command = commands[i], at = 2;
-    for (int i = 1; i < argc; i++) help |= strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
-    bool version = argc == 2 && strcmp(argv[1], "--version") == 0;
-    if (help || version) {
-        if (speak && version) printf("dtrain %s\n", DT_VERSION);
-        else if (speak && at == 1) print_help(), printf("\n"), print_usage(a.command);
-        else if (speak) print_usage(a.command);
-        *out = (dt_args){.command = NULL};
-        return argc < 2 ? dt_fail(DT_ERR_CONFIG, "expected a configuration or a command") : DT_OK;
-    }
-    for (int used; at < argc; at += used) DT_TRY(take_word(&a, argc - at, argv + at, &used));
-    if (a.positional == NULL)
-        return dt_fail(DT_ERR_CONFIG, "dtrain %s: expected %s; dtrain %s --help tells more", a.command->name,
-                       a.command->arguments, a.command->name);
-    *out = a;
+    const char *text = dt_args_get(args, name);
+    char *end = NULL;
+    *out = otherwise;
+    if (text == NULL) return DT_OK;
+    errno = 0;
+    *out = strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || *out < least)
+        return dt_fail(DT_ERR_CONFIG, "%s: %s is not a whole number >= %lld", name, text, (long long)least);
     return DT_OK;
+}
+
+dt_status dt_args_real(const dt_args *args, const char *name, dt_range range, double otherwise, double *out)
+{
+    const char *text = dt_args_get(args, name);
+    char *end = NULL;
+    *out = otherwise;
+    if (text == NULL) return DT_OK;
+    *out = strtod(text, &end);
+    bool inside = isfinite(*out) && *out <= range.hi && (range.lo_open ? *out > range.lo : *out >= range.lo);
+    if (end != text && *end == '\0' && inside) return DT_OK;
+    if (isinf(range.hi))
+        return dt_fail(DT_ERR_CONFIG, "%s: %s is not a number %s %g", name, text, range.lo_open ? ">" : ">=", range.lo);
+    return dt_fail(DT_ERR_CONFIG, "%s: %s is not a number in %c%g..%g]", name, text, range.lo_open ? '(' : '[',
+                   range.lo, range.hi);
 }
 
 dt_status dt_args_config(const dt_args *args, int ranks, bool need_train, Dtrain__Config **out)
 {
     Dtrain__Config *config = NULL;
     dt_status st = dt_config_load(args->positional, args->set, args->sets, &config);
-    if (st == DT_OK) st = dt_config_check(config, ranks, need_train);
+    if (st == DT_OK) st = dt_config_check(config, ranks != 0 ? ranks : config->parallel->tensor, need_train);
     st = dt_world_agree(st);
     if (st == DT_OK) *out = config;
-    else if (config != NULL) dt_config_free(config);
+    else dt_config_free(config);
     return st;
 }

@@ -94,6 +94,9 @@ const dt_command dt_command_eval = {
     .text = "Mean negative log-likelihood over the target tokens of data.eval. With deltas in CONFIG: as trained, from "
             "--delta or\n"
             "the newest checkpoint of run.dir. Without: of the backbone alone.",
+    .examples = "mpirun -np 4 dtrain eval config.pbtxt\n"
+                "dtrain eval config.pbtxt --delta runs/first/ckpt/step-000100 --json\n"
+                "dtrain eval backbone.pbtxt --per-token nll.jsonl",
     .options = (const dt_option[]){{"--delta", "CKPT", "a checkpoint folder, or a run folder (its newest)"},
                                    {"--json", NULL, "end with one JSON object: eval_loss, eval_tokens"},
                                    {"--per-token", "FILE", "write every token's negative log-likelihood, a row a line"},
