@@ -54,9 +54,17 @@ static void grad(dt_graph *g, const dt_node *n, const dt_val *dout, const bool *
     if (want[C]) din[C] = dy;
 }
 
+/* A weight, a parameter, or computed from nothing else: as large as the model, the same for every token, so that it
+ * stays where it is and activations move. */
 static bool is_frozen_or_trained(const dt_graph *g, dt_val v)
 {
-    return dt_value_of(g, v)->kind == DT_KIND_WEIGHT || dt_value_of(g, v)->kind == DT_KIND_PARAM;
+    const dt_value *val = dt_value_of(g, v);
+    if (val->kind != DT_KIND_TEMP) return val->kind != DT_KIND_INPUT;
+    if (val->producer == DT_NONE) return false;
+    const dt_node *n = &g->node[val->producer];
+    for (int i = 0; i < n->nin; i++)
+        if (n->in[i] != DT_NONE && !is_frozen_or_trained(g, n->in[i])) return false;
+    return true;
 }
 
 /* Of two operands that cannot both stay as they are: the one to reduce or gather. Never a weight if an activation can

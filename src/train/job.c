@@ -112,15 +112,11 @@ static dt_status open_local(dt_job *job, unsigned what)
 
 dt_status dt_job_open(const Dtrain__Config *config, unsigned what, dt_job *out)
 {
-    dt_job job = {.config = config};
-    dt_status st = dt_world_agree(open_local(&job, what));
-    if (st == DT_OK) st = dt_world_agree(dt_comm_create_host(&job.mesh, &job.comm));
-    if (st != DT_OK) {
-        dt_job_close(&job);
-        return st;
-    }
-    *out = job;
-    return DT_OK;
+    *out = (dt_job){.config = config}; /* in place: the store keeps the address of the device */
+    dt_status st = dt_world_agree(open_local(out, what));
+    if (st == DT_OK) st = dt_world_agree(dt_comm_create_host(&out->mesh, &out->comm));
+    if (st != DT_OK) dt_job_close(out);
+    return st;
 }
 
 void dt_job_close(dt_job *job)
