@@ -169,7 +169,7 @@ dt_status DT_CPU_KERNEL(attention_cached)(const dt_call *call)
         return dt_fail(DT_ERR_INTERNAL, "attention_cached: tokens %lld..%lld do not fit a cache of %lld",
                        (long long)start, (long long)(start + tokens - 1), (long long)a->seq);
     const real *q = DT_IN(call, 0);
-    real *o = DT_OUT(call, 0), *kcache = DT_OUT(call, 1), *vcache = DT_OUT(call, 2);
+    real *kcache = call->in[3].data, *vcache = call->in[4].data, *o = DT_OUT(call, 0);
     memcpy(kcache + start * h.ldk, call->in[1].data, (size_t)(tokens * h.ldk) * sizeof(real));
     memcpy(vcache + start * h.ldk, call->in[2].data, (size_t)(tokens * h.ldk) * sizeof(real));
     int64_t blocks = o != NULL ? (tokens + QUERIES - 1) / QUERIES : 0;
