@@ -113,7 +113,10 @@ dt_status dt_exec_run(dt_exec *e, dt_program program)
     for (int64_t i = 0; i < e->plan.calls[program]; i++) {
         const dt_call *c = &e->plan.call[program][i];
         dt_status st = e->device->kernels[e->plan.kernel[program][i]](c);
-        if (st != DT_OK) return dt_fail_in(st, "%s", c->op->name);
+        if (st == DT_OK) continue;
+        st = dt_fail_in(st, "%s", c->op->name);
+        if (e->comm->mesh.ranks > 1) dt_world_abort(st); /* the others may wait for this rank in a collective */
+        return st;
     }
     return DT_OK;
 }
