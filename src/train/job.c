@@ -22,21 +22,21 @@ dt_status dt_job_mesh(const Dtrain__Config *config, const dt_model_info *info, i
 }
 
 /* One thread a rank, more where the node has idle cores. OMP_NUM_THREADS decides where it is set. */
-static int threads_of_rank(void)
+static int threads_of_rank(int ranks_of_node)
 {
     const char *set = getenv("OMP_NUM_THREADS");
     if (set != NULL && atoi(set) > 0) return atoi(set);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    int threads = (int)cores / dt_world_node_size();
+    int threads = (int)cores / ranks_of_node;
     return threads > 1 ? threads : 1;
 }
 
-static dt_status open_device(const Dtrain__Config *config, dt_device *out)
+static dt_status open_device(const Dtrain__Config *config, int ranks_of_node, dt_device *out)
 {
     if (config->device == DTRAIN__DEVICE__CUDA)
         return dt_fail(DT_ERR_DEVICE,
                        "device: CUDA: this build has no CUDA module (libdtrain_cuda.so); expected CPU or AUTO");
-    return dt_device_cpu(threads_of_rank(), out);
+    return dt_device_cpu(threads_of_rank(ranks_of_node), out);
 }
 
 static dt_data_options data_options(const Dtrain__Config *config, const Dtrain__Source *source, int shuffle)
@@ -82,32 +82,45 @@ static dt_status check_local_steps(const Dtrain__Config *c, const dt_deltas *del
     return DT_OK;
 }
 
-static dt_status open_local(dt_job *job, unsigned what)
+/* What graphs are made of: backbone, mesh, deltas, device, length of a sequence. */
+static dt_status open_model(dt_job *job, int rank, int ranks, int ranks_of_node, bool load_weights)
 {
     const Dtrain__Config *c = job->config;
     if (c->backbone->path == NULL)
         return dt_fail(DT_ERR_CONFIG, "backbone.path: missing; expected the folder of a Hugging Face checkpoint");
-    DT_TRY(dt_backbone_open(c->backbone->path, c->backbone->random_init, (uint64_t)c->run->seed, true, &job->backbone));
-    DT_TRY(dt_job_mesh(c, &job->backbone->info, dt_world_rank(), dt_world_size(), &job->mesh));
+    DT_TRY(dt_backbone_open(c->backbone->path, c->backbone->random_init, (uint64_t)c->run->seed, load_weights,
+                            &job->backbone));
+    DT_TRY(dt_job_mesh(c, &job->backbone->info, rank, ranks, &job->mesh));
+    DT_TRY(dt_deltas_create(c, &job->deltas));
+    DT_TRY(check_local_steps(c, &job->deltas));
+    DT_TRY(open_device(c, ranks_of_node, &job->device));
+    /* Sequence parallelism splits tokens over the tensor ranks: sequences are padded to a length that divides. */
+    int64_t tensor = c->parallel->sequence ? c->parallel->tensor : 1;
+    job->seq = (c->data->seq_len + tensor - 1) / tensor * tensor;
+    return DT_OK;
+}
+
+static dt_status check_length(const dt_job *job)
+{
+    if (job->config->data->seq_len <= job->backbone->info.max_positions) return DT_OK;
+    return dt_fail(DT_ERR_CONFIG, "data.seq_len: %d is more than the backbone's %lld positions",
+                   job->config->data->seq_len, (long long)job->backbone->info.max_positions);
+}
+
+static dt_status open_local(dt_job *job, unsigned what)
+{
+    const Dtrain__Config *c = job->config;
+    DT_TRY(open_model(job, dt_world_rank(), dt_world_size(), dt_world_node_size(), true));
+    if (what & (DT_JOB_TRAIN_DATA | DT_JOB_EVAL_DATA)) DT_TRY(check_length(job));
     if (what & (DT_JOB_TOKENIZER | DT_JOB_TRAIN_DATA | DT_JOB_EVAL_DATA)) {
         DT_TRY(dt_tokenizer_load(c->backbone->path, &job->tokenizer));
         if (dt_tokenizer_size(job->tokenizer) > job->backbone->info.vocab)
             return dt_fail(DT_ERR_MODEL, "%s: the tokenizer has %d ids, the backbone only %lld", c->backbone->path,
                            dt_tokenizer_size(job->tokenizer), (long long)job->backbone->info.vocab);
     }
-    if (c->data->seq_len > job->backbone->info.max_positions)
-        return dt_fail(DT_ERR_CONFIG, "data.seq_len: %d is more than the backbone's %lld positions", c->data->seq_len,
-                       (long long)job->backbone->info.max_positions);
     if ((what & DT_JOB_TRAIN_DATA) && c->data->train != NULL) DT_TRY(open_set(job, c->data->train, 1, &job->train));
     if ((what & DT_JOB_EVAL_DATA) && c->data->eval != NULL) DT_TRY(open_set(job, c->data->eval, 0, &job->eval));
-    DT_TRY(dt_deltas_create(c, &job->deltas));
-    DT_TRY(check_local_steps(c, &job->deltas));
-    DT_TRY(open_device(c, &job->device));
-    DT_TRY(dt_store_create(&job->device, &job->store));
-    /* Sequence parallelism splits tokens over the tensor ranks: sequences are padded to a length that divides. */
-    int64_t tensor = c->parallel->sequence ? c->parallel->tensor : 1;
-    job->seq = (c->data->seq_len + tensor - 1) / tensor * tensor;
-    return DT_OK;
+    return dt_store_create(&job->device, &job->store);
 }
 
 dt_status dt_job_open(const Dtrain__Config *config, unsigned what, dt_job *out)
@@ -115,6 +128,15 @@ dt_status dt_job_open(const Dtrain__Config *config, unsigned what, dt_job *out)
     *out = (dt_job){.config = config}; /* in place: the store keeps the address of the device */
     dt_status st = dt_world_agree(open_local(out, what));
     if (st == DT_OK) st = dt_world_agree(dt_comm_create_host(&out->mesh, &out->comm));
+    if (st != DT_OK) dt_job_close(out);
+    return st;
+}
+
+dt_status dt_job_open_plan(const Dtrain__Config *config, int ranks, dt_job *out)
+{
+    *out = (dt_job){.config = config};
+    dt_status st = open_model(out, 0, ranks, ranks, false);
+    if (st == DT_OK) st = check_length(out);
     if (st != DT_OK) dt_job_close(out);
     return st;
 }

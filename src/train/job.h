@@ -28,8 +28,12 @@ typedef struct dt_job {
 enum { DT_JOB_TOKENIZER = 1, DT_JOB_TRAIN_DATA = 2, DT_JOB_EVAL_DATA = 4 };
 
 /** Opens backbone, tokenizer, data, deltas, mesh, communicator and device, and checks what needs the backbone (heads
- * divide over the tensor ranks ...). `config` must outlive the job. Collective over the world; ends in an agreement. */
+ * divide over the tensor ranks ...). `config` must outlive the job, which must stay where it is. Collective over the
+ * world; ends in an agreement. */
 dt_status dt_job_open(const Dtrain__Config *config, unsigned what, dt_job *out) DT_WARN_UNUSED;
+/** Opens what graphs for `ranks` ranks are made of, as on a node that runs them all: the backbone without its weights,
+ *  deltas, device, and the mesh as rank 0 sees it. For planning: no data, store or communicator. Local. */
+dt_status dt_job_open_plan(const Dtrain__Config *config, int ranks, dt_job *out) DT_WARN_UNUSED;
 /** Collective. */
 void dt_job_close(dt_job *job);
 
