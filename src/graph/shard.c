@@ -111,13 +111,46 @@ static dt_val placed(shard_pass *p, dt_val v, dt_places places)
     return v;
 }
 
-static dt_axes axes_where(shard_pass *p, dt_places have, dt_places want, dt_place_kind from, int dim, bool to_split)
+/* Axes along which partial sums become whole on every rank. */
+static dt_axes axes_to_sum(const shard_pass *p, dt_places have, dt_places want)
+{
+    dt_axes axes = 0;
+    for (int a = 0; a < DT_AXIS_COUNT; a++)
+        if (p->mesh->size[a] > 1 && have.axis[a].kind == DT_PARTIAL && want.axis[a].kind == DT_REPLICATED)
+            axes |= 1u << a;
+    return axes;
+}
+
+/* Axes along which slices of dimension `dim` are put together: where the split goes, and inside of an axis whose split
+ * of the same dimension comes or goes, since the rows would interleave. */
+static dt_axes axes_to_gather(const shard_pass *p, dt_places have, dt_places want, int dim)
+{
+    dt_axes axes = 0;
+    bool moves = false;
+    for (int a = 0; a < DT_AXIS_COUNT; a++) {
+        if (p->mesh->size[a] == 1) continue;
+        bool has = dt_place_equal(have.axis[a], DT_PLACE_S(dim)), wants = dt_place_equal(want.axis[a], DT_PLACE_S(dim));
+        moves |= has != wants;
+        if (has && moves) axes |= 1u << a;
+    }
+    return axes;
+}
+
+/* The outermost axes that are still to be split, as many as one collective does: of one kind, along one dimension, with
+ * no axis of another kind in between that is to be split along it too. */
+static dt_axes axes_to_split(const shard_pass *p, dt_places have, dt_places want, dt_place *from, int *dim)
 {
     dt_axes axes = 0;
     for (int a = 0; a < DT_AXIS_COUNT; a++) {
-        bool is = have.axis[a].kind == (int)from && (from != DT_SPLIT || have.axis[a].dim == dim);
-        bool changes = !dt_place_equal(have.axis[a], want.axis[a]);
-        if (p->mesh->size[a] > 1 && is && changes && (want.axis[a].kind == DT_SPLIT) == to_split) axes |= 1u << a;
+        dt_place h = have.axis[a], w = want.axis[a];
+        if (p->mesh->size[a] == 1 || w.kind != DT_SPLIT || (h.kind != DT_REPLICATED && h.kind != DT_PARTIAL)) continue;
+        if (axes == 0) {
+            *from = h;
+            *dim = w.dim;
+        }
+        if (w.dim != *dim) continue;
+        if (h.kind != from->kind) break;
+        axes |= 1u << a;
     }
     return axes;
 }
@@ -154,26 +187,18 @@ static dt_val convert(shard_pass *p, dt_val v, dt_places want)
     if (v == DT_NONE) return v;
     have = places_of(g, v);
 
-    axes = axes_where(p, have, want, DT_PARTIAL, 0, false);
+    axes = axes_to_sum(p, have, want);
     if (axes != 0) v = placed(p, dt_all_reduce(g, v, axes, DT_COMM_SUM), have = changed(have, axes, DT_PLACE_R));
-    axes = axes_where(p, have, want, DT_PARTIAL, 0, true);
-    if (axes != 0) {
-        int dim = 0;
-        for (int a = 0; a < DT_AXIS_COUNT; a++)
-            if (axes >> a & 1) dim = want.axis[a].dim;
-        v = placed(p, dt_reduce_scatter(g, v, axes, dim), have = changed(have, axes, DT_PLACE_S(dim)));
-    }
     for (int dim = 0; dim < DT_DIMS && v != DT_NONE; dim++) {
-        axes = axes_where(p, have, want, DT_SPLIT, dim, false) | axes_where(p, have, want, DT_SPLIT, dim, true);
+        axes = axes_to_gather(p, have, want, dim);
         if (axes != 0) v = placed(p, dt_all_gather(g, v, axes, dim), have = changed(have, axes, DT_PLACE_R));
     }
-    for (int dim = 0; dim < DT_DIMS && v != DT_NONE; dim++) {
-        axes = 0;
-        for (int a = 0; a < DT_AXIS_COUNT; a++)
-            if (p->mesh->size[a] > 1 && have.axis[a].kind == DT_REPLICATED && want.axis[a].kind == DT_SPLIT &&
-                want.axis[a].dim == dim)
-                axes |= 1u << a;
-        if (axes != 0) v = placed(p, dt_slice(g, v, axes, dim), have = changed(have, axes, DT_PLACE_S(dim)));
+    dt_place from_kind = DT_PLACE_R;
+    int dim = 0;
+    while (v != DT_NONE && (axes = axes_to_split(p, have, want, &from_kind, &dim)) != 0) {
+        bool sums = from_kind.kind == DT_PARTIAL;
+        dt_val part = sums ? dt_reduce_scatter(g, v, axes, dim) : dt_slice(g, v, axes, dim);
+        v = placed(p, part, have = changed(have, axes, DT_PLACE_S(dim)));
     }
     if (v == DT_NONE) return v;
     if (!places_equal(have, want))

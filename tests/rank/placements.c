@@ -4,6 +4,7 @@
 #include "base/rng.h"
 #include "graph/exec.h"
 #include "op/add.h"
+#include "op/attention.h"
 #include "op/bias.h"
 #include "op/dropout.h"
 #include "op/embed.h"
@@ -20,7 +21,16 @@
 enum { N = 8, WIDTH = 8 }; /* tokens, and every other dimension: what four ranks divide */
 
 static const dt_mesh alone = {0, 1, {1, 1, 1}, {0, 0, 0}};
-static const int32_t numbers[N] = {5, 0, 7, 2, 5, 1, 3, 6}; /* tokens, positions or keys */
+
+/* Integer inputs, by name. */
+static const struct {
+    const char *name;
+    int32_t data[N];
+} inputs[] = {
+    {"numbers", {5, 0, 7, 2, 5, 1, 3, 6}}, /* tokens, positions of rope, keys */
+    {"targets", {5, -1, 7, 2, 5, 1, -1, 6}},
+    {"starts", {0, 1, 0, 0, 0, 1, 0, 1}}, /* positions in rows packed into sequences of two */
+};
 static int checks, failures;
 
 static void must(dt_status st)
@@ -50,7 +60,7 @@ static dt_val trained(const setting *s, const char *name, int ndim, dt_split spl
     return v;
 }
 
-/* A matrix in the placement of operand i; a partial one is a product whose inner dimension is split. */
+/* Operand i, [N, WIDTH], in its placement; a partial one is a product whose inner dimension is split. */
 static dt_val matrix(const setting *s, int i)
 {
     char name[2][16];
@@ -65,9 +75,15 @@ static dt_val vector(const setting *s, int i)
     return trained(s, "vector", 1, split_of(s, s->place[i]));
 }
 
-static dt_val integers(const setting *s, int i)
+static dt_val integers(const setting *s, const char *name, int i)
 {
-    return dt_graph_input(s->g, "numbers", DT_TYPE_I32, 1, (int64_t[]){N}, split_of(s, s->place[i]));
+    return dt_graph_input(s->g, name, DT_TYPE_I32, 1, (int64_t[]){N}, split_of(s, s->place[i]));
+}
+
+/* Tokens split where operand i's rows are. */
+static dt_split tokens_like(const setting *s, int i)
+{
+    return s->place[i] == '0' ? split_of(s, '0') : DT_NO_SPLIT;
 }
 
 static dt_val make_matmul(const setting *s)
@@ -100,14 +116,14 @@ static dt_val make_rmsnorm(const setting *s)
 
 static dt_val make_embed(const setting *s)
 {
-    return dt_embed(s->g, integers(s, 0), matrix(s, 1));
+    return dt_embed(s->g, integers(s, "numbers", 0), matrix(s, 1));
 }
 
 static dt_val make_rope(const setting *s)
 {
     const float frequency = 0.7f;
     dt_val f = dt_graph_const(s->g, "frequency", DT_TYPE_ACC, 1, (int64_t[]){1}, &frequency);
-    return dt_rope(s->g, matrix(s, 0), dt_rope_table(s->g, integers(s, 1), f), 2);
+    return dt_rope(s->g, matrix(s, 0), dt_rope_table(s->g, integers(s, "numbers", 1), f), 2);
 }
 
 static dt_val make_dropout(const setting *s)
@@ -115,7 +131,29 @@ static dt_val make_dropout(const setting *s)
     const int32_t step = 3;
     s->g->train = true;
     dt_val at = dt_graph_const(s->g, "step", DT_TYPE_I32, 1, (int64_t[]){1}, &step);
-    return dt_dropout(s->g, matrix(s, 0), integers(s, 1), at, 0.4, 1, 2);
+    return dt_dropout(s->g, matrix(s, 0), integers(s, "numbers", 1), at, 0.4, 1, 2);
+}
+
+static dt_val make_xent(const setting *s)
+{
+    dt_val targets = integers(s, "targets", 2), lse = DT_NONE, target = DT_NONE;
+    dt_xent(s->g, matrix(s, 0), matrix(s, 1), targets, &lse, &target);
+    return dt_nll(s->g, lse, target, targets);
+}
+
+/* Four query heads of width 2; as many kv heads, or (variant 1) two, which only the groups of ranks split. */
+static dt_val make_attention(const setting *s)
+{
+    enum { D = 2, H = WIDTH / D };
+    const int64_t kv_heads = s->variant == 0 ? H : H / 2;
+    dt_val kv[2], pos = dt_graph_input(s->g, "starts", DT_TYPE_I32, 1, (int64_t[]){N}, tokens_like(s, 0));
+    for (int i = 1; i <= 2; i++) {
+        dt_split split = split_of(s, s->place[i]);
+        if (s->variant == 1 && split.dim == 1) split.axes &= 1u << DT_AXIS_TENSOR_MAJOR;
+        kv[i - 1] = dt_graph_weight(s->g, i == 1 ? "k" : "v", 2, (int64_t[]){N, kv_heads * D}, split);
+        dt_graph_make_trainable(s->g, kv[i - 1]);
+    }
+    return dt_attention(s->g, matrix(s, 0), kv[0], kv[1], pos, 2, D, H, kv_heads, 0.8);
 }
 
 static const struct {
@@ -124,10 +162,16 @@ static const struct {
     int variants;
     const char *letters[3]; /* placements of each operand */
 } cases[] = {
-    {"matmul", make_matmul, 4, {"r01p", "r01p", "-r01p"}}, {"add", make_add, 1, {"r01p", "r01p", "-"}},
-    {"swiglu", make_swiglu, 1, {"r01p", "r01p", "-"}},     {"bias", make_bias, 1, {"r01p", "r0", "-"}},
-    {"rmsnorm", make_rmsnorm, 1, {"r01p", "r0", "-"}},     {"embed", make_embed, 1, {"r0", "r01p", "-"}},
-    {"rope", make_rope, 1, {"r01p", "r0", "-"}},           {"dropout", make_dropout, 1, {"r01p", "r0", "-"}},
+    {"matmul", make_matmul, 4, {"r01p", "r01p", "-r01p"}},
+    {"add", make_add, 1, {"r01p", "r01p", "-"}},
+    {"swiglu", make_swiglu, 1, {"r01p", "r01p", "-"}},
+    {"bias", make_bias, 1, {"r01p", "r0", "-"}},
+    {"rmsnorm", make_rmsnorm, 1, {"r01p", "r0", "-"}},
+    {"embed", make_embed, 1, {"r0", "r01p", "-"}},
+    {"rope", make_rope, 1, {"r01p", "r0", "-"}},
+    {"xent", make_xent, 1, {"r01p", "r01p", "r0"}},
+    {"attention", make_attention, 2, {"r01p", "r01", "r01"}},
+    {"dropout", make_dropout, 1, {"r01p", "r0", "-"}},
 };
 
 /* A graph, differentiated, placed and run. */
@@ -176,7 +220,9 @@ static void run(outcome *o, size_t which, setting s, const dt_mesh *mesh, bool s
     o->g->sequence = sequence;
     s.g = o->g;
     dt_val y = cases[which].make(&s);
-    dt_val c = dt_graph_const(o->g, "weights", DT_TYPE_ACC, 2, (int64_t[]){N, WIDTH}, weight);
+    must(dt_graph_status(o->g));
+    const dt_value shape = *dt_value_of(o->g, y);
+    dt_val c = dt_graph_const(o->g, "weights", DT_TYPE_ACC, shape.ndim, shape.dim, weight);
     o->loss = dt_sum(o->g, dt_swiglu(o->g, c, y));
     dt_graph_mark_output(o->g, o->loss);
     must(dt_pass_grad(o->g, o->loss, DT_GRAD_SUM));
@@ -188,8 +234,10 @@ static void run(outcome *o, size_t which, setting s, const dt_mesh *mesh, bool s
     must(dt_store_create(&o->device, &o->store));
     fill_parameters(o);
     must(dt_exec_create(o->g, &o->device, &o->comm, o->store, &o->exec));
-    dt_val ints = dt_graph_find(o->g, "numbers");
-    if (ints != DT_NONE) must(dt_exec_put_i32(o->exec, ints, numbers + dt_value_of(o->g, ints)->off[0]));
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
+        dt_val v = dt_graph_find(o->g, inputs[i].name);
+        if (v != DT_NONE) must(dt_exec_put_i32(o->exec, v, inputs[i].data + dt_value_of(o->g, v)->off[0]));
+    }
     for (int p = 0; p < DT_PROGRAM_COUNT; p++) must(dt_exec_run(o->exec, (dt_program)p));
 }
 
@@ -261,7 +309,9 @@ int main(int argc, char **argv)
         const char *const *letters = cases[which].letters;
         for (int set = 0; set < 2; set++) {
             if (dt_mesh_group_size(&mesh, axes[set]) == 1) continue;
-            for (int variant = 0; variant < cases[which].variants; variant++)
+            /* Two kv heads are not there on a mesh of more groups. */
+            bool groups = mesh.size[DT_AXIS_TENSOR_MAJOR] > 2 && cases[which].make == make_attention;
+            for (int variant = 0; variant < (groups ? 1 : cases[which].variants); variant++)
                 for (const char *a = letters[0]; *a != '\0'; a++)
                     for (const char *b = letters[1]; *b != '\0'; b++)
                         for (const char *c = letters[2]; *c != '\0'; c++) {
