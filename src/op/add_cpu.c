@@ -29,7 +29,7 @@ static dt_status over_spans(const dt_call *call, span_fn span, real factor, cons
 {
     const int64_t count = dt_tensor_count(&call->out[0]);
     real *y = DT_OUT(call, 0);
-#pragma omp parallel for num_threads(call->threads) if (call->threads > 1 && count > SPAN)
+#pragma omp parallel for num_threads(dt_cpu_threads(call, 1, count))
     for (int64_t i = 0; i < count; i += SPAN) span(count - i < SPAN ? count - i : SPAN, factor, a + i, b + i, y + i);
     return DT_OK;
 }

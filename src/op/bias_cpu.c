@@ -16,7 +16,7 @@ dt_status DT_CPU_KERNEL(bias)(const dt_call *call)
     const int64_t N = call->out[0].dim[0], O = call->out[0].dim[1];
     const real *x = DT_IN(call, 0), *b = DT_IN(call, 1);
     real *y = DT_OUT(call, 0);
-#pragma omp parallel for num_threads(call->threads) if (call->threads > 1)
+#pragma omp parallel for num_threads(dt_cpu_threads(call, N, O))
     for (int64_t n = 0; n < N; n++) add_row(O, x + n * O, b, y + n * O);
     return DT_OK;
 }
@@ -37,7 +37,7 @@ dt_status DT_CPU_KERNEL(bias_grad)(const dt_call *call)
     const int64_t N = call->in[0].dim[0], O = call->in[0].dim[1];
     const real *dy = DT_IN(call, 0);
     real *db = DT_OUT(call, 0);
-#pragma omp parallel for num_threads(call->threads) if (call->threads > 1)
+#pragma omp parallel for num_threads(dt_cpu_threads(call, N, O))
     for (int64_t j = 0; j < O; j += COLUMNS) sum_rows(N, O - j < COLUMNS ? O - j : COLUMNS, dy + j, O, db + j);
     return DT_OK;
 }

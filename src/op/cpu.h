@@ -24,6 +24,12 @@ typedef float real;
 #define DT_IN(call, i) ((const real *)(call)->in[i].data)
 #define DT_IN_I32(call, i) ((const int32_t *)(call)->in[i].data)
 #define DT_OUT(call, i) ((real *)(call)->out[i].data)
+/** Threads for a loop over so many elements: one where that is done before the others would be awake. */
+static inline int dt_cpu_threads(const dt_call *call, int64_t rows, int64_t width)
+{
+    return rows * width < 16384 ? 1 : call->threads;
+}
+
 static inline int64_t dt_tensor_count(const dt_tensor *t)
 {
     int64_t n = 1;

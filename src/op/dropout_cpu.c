@@ -43,7 +43,7 @@ dt_status DT_CPU_KERNEL(dropout)(const dt_call *call)
     real *y = DT_OUT(call, 0);
     uint32_t key[2];
     dt_rng_key(attr->seed, DT_RNG_DROPOUT, key);
-#pragma omp parallel for num_threads(call->threads) if (call->threads > 1)
+#pragma omp parallel for num_threads(dt_cpu_threads(call, N, C))
     for (int64_t n = 0; n < N; n++) {
         uint32_t word[BLOCK];
         for (int64_t f = first / 4 * 4; f < first + C; f += BLOCK) { /* counters start at multiples of four */

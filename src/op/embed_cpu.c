@@ -9,7 +9,7 @@ dt_status DT_CPU_KERNEL(embed)(const dt_call *call)
     const int64_t N = call->out[0].dim[0], C = call->out[0].dim[1];
     const int32_t *tokens = DT_IN_I32(call, 0);
     real *y = DT_OUT(call, 0);
-#pragma omp parallel for num_threads(call->threads) if (call->threads > 1)
+#pragma omp parallel for num_threads(dt_cpu_threads(call, N, C))
     for (int64_t n = 0; n < N; n++) {
         int64_t row = tokens[n] - w->off[0];
         bool here = row >= 0 && row < w->dim[0];
@@ -36,7 +36,7 @@ dt_status DT_CPU_KERNEL(embed_grad)(const dt_call *call)
     const real *dy = DT_IN(call, 1);
     real *sum = DT_OUT(call, 0);
     memset(sum, 0, (size_t)dt_tensor_count(dw) * sizeof(real));
-#pragma omp parallel for num_threads(call->threads) if (call->threads > 1)
+#pragma omp parallel for num_threads(dt_cpu_threads(call, N, C))
     for (int64_t j = 0; j < C; j += COLUMNS) {
         int64_t cols = C - j < COLUMNS ? C - j : COLUMNS;
         for (int64_t n = 0; n < N; n++) {

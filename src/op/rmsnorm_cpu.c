@@ -25,7 +25,7 @@ dt_status DT_CPU_KERNEL(rmsnorm)(const dt_call *call)
     const double eps = DT_ATTR(dt_rmsnorm_attr, call)->eps;
     const real *x = DT_IN(call, 0), *gain = DT_IN(call, 1);
     real *y = DT_OUT(call, 0), *rstd = DT_OUT(call, 1);
-#pragma omp parallel for num_threads(call->threads) if (call->threads > 1)
+#pragma omp parallel for num_threads(dt_cpu_threads(call, N, C))
     for (int64_t n = 0; n < N; n++) {
         real r = (real)(1.0 / sqrt(sum_squares(C, x + n * C) / (double)C + eps));
         if (rstd != NULL) rstd[n] = r;
@@ -63,12 +63,12 @@ dt_status DT_CPU_KERNEL(rmsnorm_grad)(const dt_call *call)
     const real *dy = DT_IN(call, 0), *x = DT_IN(call, 1), *gain = DT_IN(call, 2), *rstd = DT_IN(call, 3);
     real *dx = DT_OUT(call, 0), *dgain = DT_OUT(call, 1);
     if (dgain != NULL) { /* first: dx may be written over dy */
-#pragma omp parallel for num_threads(call->threads) if (call->threads > 1)
+#pragma omp parallel for num_threads(dt_cpu_threads(call, N, C))
         for (int64_t j = 0; j < C; j += COLUMNS)
             gain_gradient(N, C - j < COLUMNS ? C - j : COLUMNS, C, dy + j, x + j, rstd, dgain + j);
     }
     if (dx != NULL) {
-#pragma omp parallel for num_threads(call->threads) if (call->threads > 1)
+#pragma omp parallel for num_threads(dt_cpu_threads(call, N, C))
         for (int64_t n = 0; n < N; n++) row_gradient(C, rstd[n], dy + n * C, x + n * C, gain, dx + n * C);
     }
     return DT_OK;

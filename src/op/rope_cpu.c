@@ -8,7 +8,7 @@ dt_status DT_CPU_KERNEL(rope_table)(const dt_call *call)
     const int32_t *pos = DT_IN_I32(call, 0);
     const real *f = DT_IN(call, 1);
     real *table = DT_OUT(call, 0);
-#pragma omp parallel for num_threads(call->threads) if (call->threads > 1)
+#pragma omp parallel for num_threads(dt_cpu_threads(call, N, D))
     for (int64_t n = 0; n < N; n++) {
         for (int64_t j = 0; j < D / 2; j++) {
             double angle = (double)pos[n] * (double)f[j];
@@ -41,7 +41,7 @@ dt_status DT_CPU_KERNEL(rope)(const dt_call *call)
     if (width % D != 0)
         return dt_fail(DT_ERR_INTERNAL, "a slice of %lld columns cuts heads of width %lld", (long long)width,
                        (long long)D);
-#pragma omp parallel for num_threads(call->threads) if (call->threads > 1)
+#pragma omp parallel for num_threads(dt_cpu_threads(call, N, width))
     for (int64_t n = 0; n < N; n++)
         rotate_heads(width / D, D / 2, attr->inverse ? -1 : 1, table + n * D, x + n * width, y + n * width);
     return DT_OK;

@@ -16,7 +16,7 @@ dt_status DT_CPU_KERNEL(swiglu)(const dt_call *call)
     const int64_t count = dt_tensor_count(&call->out[0]);
     const real *gate = DT_IN(call, 0), *up = DT_IN(call, 1);
     real *h = DT_OUT(call, 0);
-#pragma omp parallel for num_threads(call->threads) if (call->threads > 1)
+#pragma omp parallel for num_threads(dt_cpu_threads(call, 1, count))
     for (int64_t i = 0; i < count; i += SPAN) forward(count - i < SPAN ? count - i : SPAN, gate + i, up + i, h + i);
     return DT_OK;
 }
@@ -37,7 +37,7 @@ dt_status DT_CPU_KERNEL(swiglu_grad)(const dt_call *call)
     const int64_t count = dt_tensor_count(&call->in[1]);
     const real *dh = DT_IN(call, 0), *gate = DT_IN(call, 1), *up = DT_IN(call, 2);
     real *dgate = DT_OUT(call, 0), *dup = DT_OUT(call, 1);
-#pragma omp parallel for num_threads(call->threads) if (call->threads > 1)
+#pragma omp parallel for num_threads(dt_cpu_threads(call, 1, count))
     for (int64_t i = 0; i < count; i += SPAN)
         backward(count - i < SPAN ? count - i : SPAN, dh + i, gate + i, up + i, dgate != NULL ? dgate + i : NULL,
                  dup != NULL ? dup + i : NULL);

@@ -5,7 +5,7 @@
 #include "op/rmsnorm.h"
 #include "op/rope.h"
 
-enum { MOST = 20000 }; /* more than one task's share of elements */
+enum { MOST = 20000 }; /* enough for several threads */
 static double a[MOST], b[MOST], c[MOST], want[MOST], more[MOST];
 
 static void fill_all(void)
@@ -36,7 +36,7 @@ Test(add, kernels_are_elementwise_over_any_count)
     }
 }
 
-static const int64_t shapes[][2] = {{1, 1}, {3, 7}, {5, 64}, {9, 130}, {1, 257}};
+static const int64_t shapes[][2] = {{1, 1}, {3, 7}, {5, 64}, {9, 130}, {1, 257}, {129, 130}};
 #define FOR_SHAPES(N, C)                                                                                               \
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)                                                        \
         for (int64_t N = shapes[s][0], C = shapes[s][1], once = 1; once; once = 0)
@@ -61,9 +61,11 @@ Test(bias, kernel_adds_to_every_row_and_sums_every_column)
 /* Rows 2 .. 4 of a vocabulary of 6: other tokens give zeros, and take no gradient. */
 Test(embed, slice_of_the_vocabulary_gives_and_takes_only_its_rows)
 {
-    static const int32_t tokens[] = {4, 0, 2, 5, 4, 1};
-    const int64_t N = 6, C = 70, rows = 3, first = 2;
+    enum { N = 240 };
+    int32_t tokens[N];
+    const int64_t C = 70, rows = 3, first = 2;
     fill_all();
+    for (int n = 0; n < N; n++) tokens[n] = (int32_t)(dt_rng_normal(1, DT_RNG_INIT, 0, (uint64_t)n) * 2 + 3);
     memset(more, 0, sizeof more);
     for (int64_t n = 0; n < N; n++) {
         int64_t row = tokens[n] - first;
@@ -102,7 +104,7 @@ static void rmsnorm_reference(int64_t N, int64_t C, double eps, const double *x,
 
 Test(rmsnorm, kernel_and_gradient_agree_with_the_formulas)
 {
-    static double y[MOST], dx[MOST], rstd[16], dgain[MOST];
+    static double y[MOST], dx[MOST], rstd[256], dgain[MOST];
     const dt_rmsnorm_attr attr = {1e-3};
     fill_all();
     FOR_SHAPES(N, C)
@@ -128,11 +130,12 @@ Test(rmsnorm, kernel_and_gradient_agree_with_the_formulas)
 
 Test(rope, table_and_rotation_of_each_head)
 {
-    static const int32_t pos[] = {0, 1, 5, 4095};
-    enum { N = 4, D = 6, HEADS = 3 };
-    double table[N * D];
+    enum { N = 930, D = 6, HEADS = 3 };
+    static double table[N * D];
+    int32_t pos[N];
     double frequency[D / 2] = {1, 0.125, (double)0.0123f};
     fill_all();
+    for (int n = 0; n < N; n++) pos[n] = n * n % 4096;
     for (int n = 0; n < N; n++) {
         for (int j = 0; j < D / 2; j++) {
             table[n * D + j] = cos(pos[n] * frequency[j]);
@@ -242,6 +245,22 @@ Test(dropout, an_element_is_dropped_by_what_it_is_and_not_by_the_slice)
                                         .in = {x, integers(N, key), integers(1, step)}, .nout = 1, .out = {y}});
         }
     }
+}
+
+Test(dropout, rows_may_go_to_any_thread)
+{
+    enum { N = 129, C = 130 };
+    int32_t key[N];
+    const int32_t step[] = {1};
+    const dt_dropout_attr attr = {0.5, 2, 3};
+    fill_all();
+    for (int n = 0; n < N; n++) {
+        key[n] = 1000 + n;
+        for (int j = 0; j < C; j++) want[n * C + j] = kept(&attr, 1, key[n], j) ? 2 * a[n * C + j] : 0;
+    }
+    check_kernel(&(kernel_test){KERNEL(dropout), ATTR_OF(attr), .nin = 3,
+                                .in = {MATRIX(N, C, a), integers(N, key), integers(1, step)}, .nout = 1,
+                                .out = {MATRIX(N, C, want)}});
 }
 
 Test(dropout, drops_the_asked_share_and_differs_by_step_site_and_key)
