@@ -147,12 +147,17 @@ dt_status dt_deltas_attach(dt_deltas *deltas, dt_graph *g, dt_val key, dt_val st
         d->key = key;
         d->step = step;
         st = dt_delta_select_sites(d, g, selected);
-        for (int64_t s = 0; s < g->sites && st == DT_OK; s++)
-            if (selected[s]) d->method->attach(d, g, &g->site[s]);
+        for (int64_t s = 0; s < g->sites && st == DT_OK; s++) {
+            if (!selected[s]) continue;
+            dt_val y = g->site[s].y;
+            g->block = y != DT_NONE ? g->node[g->value[y].producer].block : DT_NONE;
+            d->method->attach(d, g, &g->site[s]);
+        }
         if (st == DT_OK) st = dt_graph_status(g);
     }
     dt_graph_seek_end(g);
     g->program = DT_MICRO;
+    g->block = DT_NONE;
     free(selected);
     return st;
 }

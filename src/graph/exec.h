@@ -31,8 +31,8 @@ typedef struct dt_exec dt_exec;
  * or of another size; states are made, zeroed, where missing). `g`, `store`, `comm` must outlive it. Local. */
 dt_status dt_exec_create(dt_graph *g, dt_device *device, dt_comm *comm, dt_store *store, dt_exec **out) DT_WARN_UNUSED;
 void dt_exec_destroy(dt_exec *exec);
-/** Runs one program. Collective if the graph has collectives: so that nobody waits for a rank that failed, a failure ends
- *  the job (dt_world_abort) where there are several ranks. */
+/** Runs one program. Collective if the graph has collectives: so that nobody waits for a rank that failed, a failure
+ * ends the job (dt_world_abort) where there are several ranks. */
 dt_status dt_exec_run(dt_exec *exec, dt_program program) DT_WARN_UNUSED;
 /** Device address of a value's local slice. */
 void *dt_exec_data(const dt_exec *exec, dt_val v);

@@ -13,12 +13,14 @@ dt_status dt_pass_fuse(dt_graph *g)
             g->cursor = g->node[i].prev;
             g->program = g->node[i].program;
             g->backward = g->node[i].backward;
+            g->block = g->node[i].block;
             again |= op->fuse(g, i);
         }
         dt_graph_prune(g);
     }
     g->program = DT_MICRO;
     g->backward = false;
+    g->block = DT_NONE;
     dt_graph_seek_end(g);
     return dt_graph_status(g);
 }

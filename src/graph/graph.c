@@ -13,6 +13,7 @@ dt_status dt_graph_create(dt_graph **out)
     DT_TRY(dt_alloc(1, sizeof *g, &g));
     g->head = g->tail = g->cursor = DT_NONE;
     g->program = DT_MICRO;
+    g->block = DT_NONE;
     *out = g;
     return DT_OK;
 }
@@ -178,7 +179,8 @@ int32_t dt_graph_node(dt_graph *g, const dt_op *op, const void *attr, size_t att
     if (nin < op->nin_min || nin > op->nin_max || attr_bytes > sizeof(dt_attr))
         return dt_graph_fail(g, DT_ERR_INTERNAL, "op %s: %d inputs", op->name, nin);
     if (!took(g, dt_grow(&g->node, &g->node_cap, g->nodes + 1, sizeof *g->node))) return DT_NONE;
-    dt_node node = {.op = op, .nin = nin, .nout = op->nout, .program = g->program, .backward = g->backward};
+    dt_node node = {
+        .op = op, .nin = nin, .nout = op->nout, .program = g->program, .block = g->block, .backward = g->backward};
     if (attr_bytes != 0) memcpy(node.attr.byte, attr, attr_bytes);
     for (int i = 0; i < DT_MAX_IN; i++) node.in[i] = i < nin ? in[i] : DT_NONE;
     for (int i = 0; i < DT_MAX_OUT; i++) node.out[i] = DT_NONE;

@@ -116,6 +116,7 @@ typedef struct dt_node {
     dt_val in[DT_MAX_IN];   /* DT_NONE: an optional input that is absent */
     dt_val out[DT_MAX_OUT]; /* DT_NONE: an output nobody needs */
     dt_program program;
+    int32_t block; /* of the backbone, counted through its stacks; DT_NONE: outside (embedding, head) */
     bool backward; /* emitted by grad */
     bool dead;
     int32_t prev, next;
@@ -147,6 +148,7 @@ typedef struct dt_graph {
     int32_t head, tail; /* first and last node of the list */
     int32_t cursor;     /* new nodes go in behind this one (DT_NONE: in front of all) */
     dt_program program; /* of new nodes */
+    int32_t block;      /* of new nodes */
     bool backward;      /* mark of new nodes */
     dt_site *site;
     int64_t sites, site_cap;

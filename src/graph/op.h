@@ -51,6 +51,7 @@ typedef struct dt_placing {
 struct dt_op {
     const char *name;
     int nin_min, nin_max, nout;
+    bool communicates;     /* moves data between ranks: recomputation keeps its outputs */
     bool optional_outputs; /* prune may clear outputs: the kernel leaves those with data NULL out */
     /** Output i uses input inplace[i] - 1 as its storage (0: storage of its own). The input's value is gone after. */
     int8_t inplace[DT_MAX_OUT];

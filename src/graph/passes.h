@@ -26,6 +26,11 @@ dt_val dt_grad_of(const dt_graph *g, dt_val param);
  * DT_ERR_CONFIG if a dimension that must be split does not divide. */
 dt_status dt_pass_shard(dt_graph *g, const dt_mesh *mesh) DT_WARN_UNUSED;
 
+/** Trades memory for compute, block by block (Chen et al. 2016): of a block's forward values the backward keeps only
+ * what enters the block and what collectives brought; the others are computed again right before the block's first
+ * backward node. Between shard and fuse. Losses and gradients keep their bits. */
+dt_status dt_pass_recompute(dt_graph *g) DT_WARN_UNUSED;
+
 /** Applies the ops' rewrite rules until none applies, then prunes. */
 dt_status dt_pass_fuse(dt_graph *g) DT_WARN_UNUSED;
 

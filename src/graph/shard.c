@@ -267,6 +267,7 @@ static void place_node(shard_pass *p, int32_t id)
     g->cursor = n.prev;
     g->program = n.program;
     g->backward = n.backward;
+    g->block = n.block;
     for (int k = 0; k < n.nin; k++) {
         if (in[k] == DT_NONE) continue;
         dt_places is = places_of(g, in[k]);
@@ -314,6 +315,7 @@ dt_status dt_pass_shard(dt_graph *g, const dt_mesh *mesh)
             if (g->value[v].place[a].kind == DT_PLACE_UNSET) g->value[v].place[a] = DT_PLACE_R;
     g->program = DT_MICRO;
     g->backward = false;
+    g->block = DT_NONE;
     dt_graph_seek_end(g);
     for (int64_t i = 0; i < g->outputs && g->status == DT_OK;
          i++) { /* the host reads them whole, but for its data rank's share */

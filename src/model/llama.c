@@ -140,6 +140,7 @@ static dt_val llama_build(dt_graph *g, const void *own, const dt_model_info *inf
     dt_val x = dt_layer_embed(g, "model.embed_tokens", batch->tokens, info->vocab, c); // (N, C)
     dt_val embedding = dt_graph_find(g, "model.embed_tokens.weight");
     for (int64_t i = 0; i < info->layers; i++) {
+        g->block = (int32_t)i;
         names norm1 = name_of(i, "input_layernorm", "norm1"), norm2 = name_of(i, "post_attention_layernorm", "norm2");
         dt_val h = dt_layer_rmsnorm(g, norm1.path, norm1.role, x, c, m->eps); // (N, C)
         dt_val q = linear(g, i, "self_attn.q_proj", "attn.q", h, q_width, c, DT_SPLIT_COLUMN, m->attention_bias);
@@ -156,6 +157,7 @@ static dt_val llama_build(dt_graph *g, const void *own, const dt_model_info *inf
         dt_val y = linear(g, i, "mlp.down_proj", "ffn.down", dt_swiglu(g, gate, up), c, f, DT_SPLIT_ROW, m->mlp_bias);
         x = dt_add(g, x, y);
     }
+    g->block = DT_NONE;
     *head = dt_layer_head(g, "lm_head", m->tied ? embedding : DT_NONE, info->vocab, c);
     return dt_layer_rmsnorm(g, "model.norm", "final_norm", x, c, m->eps);
 }

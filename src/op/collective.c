@@ -65,6 +65,7 @@ static void place(const dt_placing *p)
 
 const dt_op dt_op_all_reduce = {
     .name = "all_reduce",
+    .communicates = true,
     .nin_min = 1,
     .nin_max = 1,
     .nout = 1,
@@ -76,6 +77,7 @@ const dt_op dt_op_all_reduce = {
 
 const dt_op dt_op_all_gather = {
     .name = "all_gather",
+    .communicates = true,
     .nin_min = 1,
     .nin_max = 1,
     .nout = 1,
@@ -87,6 +89,7 @@ const dt_op dt_op_all_gather = {
 
 const dt_op dt_op_reduce_scatter = {
     .name = "reduce_scatter",
+    .communicates = true,
     .nin_min = 1,
     .nin_max = 1,
     .nout = 1,
