@@ -11,8 +11,9 @@ typedef struct dt_delta dt_delta;
 
 /** What a selection pass hands to a method: for each value that it had scored, this rank's slice of the scores. */
 typedef struct dt_score {
-    const char *name;   /* of the weight */
-    const float *value; /* local slice, row-major; the same bits on every rank that holds the same slice */
+    const char *name; /* of the weight */
+    const float
+        *value; /* local slice, row-major; the same bits on every rank that holds the same slice. NULL: unknown */
     int ndim;
     int64_t dim[DT_DIMS], local[DT_DIMS], off[DT_DIMS];
     bool counts;   /* this rank stands for the slice: of several ranks with the same slice exactly one counts */
@@ -29,7 +30,9 @@ typedef struct dt_delta_method {
     /* For methods that choose something from data before training; all NULL for the others. */
     /** Options of the selection pass: rows to sum over; labels drawn from the model's prediction? */
     void (*score_options)(const dt_delta *d, int64_t *samples, bool *expected);
-    /** Chooses from the Fisher information of all selected sites' weights. Collective over the tensor axes. */
+    /** Chooses from the Fisher information of all selected sites' weights. Collective over the tensor axes. Where
+     * values are NULL, to plan before there is data: an even share, how many and not which. Local then, `comm` is NULL.
+     */
     dt_status (*choose)(dt_delta *d, const dt_score *score, int n, dt_comm *comm);
     /** Takes back what a checkpoint recorded of one weight: all flat global indices, ascending. Keeps this rank's
      * slice. */

@@ -66,18 +66,13 @@ static bool fish_chosen(const dt_delta *d)
     return d->own != NULL;
 }
 
-/* Trains the chosen entries of one weight. Before anything is chosen (dtrain plan) an even share is assumed. */
+/* Trains the chosen entries of one weight. */
 static void attach_weight(dt_delta *d, dt_graph *g, dt_val w)
 {
     if (w == DT_NONE) return;
     const dt_value weight = g->value[w];
     const mask *m = mask_of(d, weight.name);
-    int64_t parts = weight.split.dim >= 0 ? dt_mesh_group_size(&g->mesh, weight.split.axes) : 1;
     int64_t total = m != NULL ? m->total : 0, local = m != NULL ? m->count : 0;
-    if (d->own == NULL) {
-        local = (int64_t)floor(d->config->fish->keep * (double)dt_value_count(g, w)) / parts;
-        total = local * parts;
-    }
     char name[384];
     snprintf(name, sizeof name, "%s.%s", d->name, weight.name);
     if (total == 0 || dt_graph_find(g, name) != DT_NONE) return; /* nothing chosen here; a tied weight's second site */
@@ -107,12 +102,36 @@ static void fish_score_options(const dt_delta *d, int64_t *samples, bool *expect
     *expected = d->config->fish->fisher == DTRAIN__FISHER_KIND__EXPECTED;
 }
 
+/* How many values of its weights each rank would train if all were alike; their sum is what keep says. */
+static dt_status choose_evenly(dt_delta *d, const dt_score *score, int n)
+{
+    const double keep = d->config->fish->keep;
+    int64_t before = 0;
+    for (int i = 0; i < n; i++) {
+        const dt_score *s = &score[i];
+        int64_t count = 1, slices = 1, slice = 0;
+        mask *m = NULL;
+        for (int k = 0; k < s->ndim; k++) {
+            int64_t parts = s->dim[k] / s->local[k];
+            count *= s->dim[k];
+            slices *= parts;
+            slice = slice * parts + s->off[k] / s->local[k];
+        }
+        DT_TRY(add_mask(d, s->name, 0, &m));
+        m->total = (int64_t)(floor(keep * (double)(before + count)) - floor(keep * (double)before));
+        m->count = m->total / slices + (slice < m->total % slices);
+        before += count;
+    }
+    return DT_OK;
+}
+
 static dt_status fish_choose(dt_delta *d, const dt_score *score, int n, dt_comm *comm)
 {
     dt_topk_run *run = NULL;
     dt_topk_cut cut;
     dt_status st = DT_OK;
     int64_t all = 0;
+    if (n > 0 && score[0].value == NULL) return choose_evenly(d, score, n);
     DT_TRY(dt_alloc((size_t)n + 1, sizeof *run, &run));
     for (int i = 0; i < n; i++) {
         const dt_score *s = &score[i];

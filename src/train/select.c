@@ -79,32 +79,50 @@ static dt_status run_samples(dt_job *job, dt_exec *exec, const dt_program_io *io
     return st;
 }
 
+/* The weights that one delta targets, each once: weight[n], freed with free(). */
+static dt_status targeted_weights(const dt_graph *g, const dt_delta *d, dt_val **weight, int *n)
+{
+    bool *selected = NULL;
+    dt_val *list = NULL;
+    DT_TRY(dt_alloc((size_t)g->sites + 1, sizeof *selected, &selected));
+    dt_status st = dt_alloc(2 * (size_t)g->sites + 1, sizeof *list, &list);
+    if (st == DT_OK) st = dt_delta_select_sites(d, g, selected);
+    *n = 0;
+    for (int64_t s = 0; s < g->sites && st == DT_OK; s++) {
+        for (int k = 0; k < 2 && selected[s]; k++) {
+            dt_val w = k == 0 ? g->site[s].w : g->site[s].b;
+            bool seen = w == DT_NONE;
+            for (int i = 0; i < *n && !seen; i++) seen = list[i] == w;
+            if (!seen) list[(*n)++] = w;
+        }
+    }
+    free(selected);
+    if (st == DT_OK) *weight = list;
+    else free(list);
+    return st;
+}
+
 /* The scores of one delta's sites, summed over the data ranks; values are host copies that the caller frees. */
 static dt_status collect(dt_job *job, const dt_graph *g, const dt_exec *exec, const dt_delta *d, dt_score *score,
                          int *n)
 {
-    bool *selected = NULL;
-    DT_TRY(dt_alloc((size_t)g->sites + 1, sizeof *selected, &selected));
-    dt_status st = dt_delta_select_sites(d, g, selected);
-    for (int64_t s = 0; s < g->sites && st == DT_OK; s++) {
-        for (int k = 0; k < 2 && st == DT_OK && selected[s]; k++) {
-            dt_val w = k == 0 ? g->site[s].w : g->site[s].b;
-            bool seen = w == DT_NONE;
-            for (int i = 0; i < *n && !seen; i++) seen = strcmp(score[i].name, g->value[w].name) == 0;
-            if (seen) continue;
-            dt_val acc = dt_grad_of(g, w);
-            dt_score *to = &score[(*n)++];
-            *to = dt_job_slice(g, w);
-            float *host = NULL;
-            int64_t count = dt_value_local_count(g, w);
-            st = dt_alloc((size_t)count + 1, sizeof *host, &host);
-            to->value = host;
-            if (st == DT_OK && acc != DT_NONE) st = dt_exec_get_f32(exec, acc, host);
-            if (st == DT_OK)
-                st = job->comm.ops->all_reduce(&job->comm, DT_AXES_DATA, host, count, DT_COMM_F32, DT_COMM_SUM);
-        }
+    dt_val *weight = NULL;
+    int weights = 0;
+    DT_TRY(targeted_weights(g, d, &weight, &weights));
+    dt_status st = DT_OK;
+    for (int i = 0; i < weights && st == DT_OK; i++) {
+        dt_val acc = dt_grad_of(g, weight[i]);
+        int64_t count = dt_value_local_count(g, weight[i]);
+        float *host = NULL;
+        score[i] = dt_job_slice(g, weight[i]);
+        st = dt_alloc((size_t)count + 1, sizeof *host, &host);
+        score[i].value = host;
+        *n = i + 1;
+        if (st == DT_OK && acc != DT_NONE) st = dt_exec_get_f32(exec, acc, host);
+        if (st == DT_OK)
+            st = job->comm.ops->all_reduce(&job->comm, DT_AXES_DATA, host, count, DT_COMM_F32, DT_COMM_SUM);
     }
-    free(selected);
+    free(weight);
     return st;
 }
 
@@ -157,17 +175,57 @@ dt_status dt_job_select(dt_job *job)
     return DT_OK;
 }
 
+/* The bare backbone's graph: its slices are what selections refer to. */
+static dt_status build_bare(dt_job *job, const dt_mesh *mesh, dt_graph **g)
+{
+    dt_program_io io;
+    dt_deltas none = {NULL, 0}, all = job->deltas;
+    job->deltas = none;
+    dt_status st = dt_job_build(job, mesh, DT_FOR_EVAL, 1, job->seq, false, g, &io);
+    job->deltas = all;
+    return st;
+}
+
+/* Chooses without scores. */
+static dt_status assume_one(const dt_graph *g, dt_delta *d)
+{
+    dt_val *weight = NULL;
+    dt_score *score = NULL;
+    int n = 0;
+    DT_TRY(targeted_weights(g, d, &weight, &n));
+    dt_status st = dt_alloc((size_t)n + 1, sizeof *score, &score);
+    for (int i = 0; i < n && st == DT_OK; i++) score[i] = dt_job_slice(g, weight[i]);
+    if (st == DT_OK) st = d->method->choose(d, score, n, NULL);
+    free(score);
+    free(weight);
+    return st;
+}
+
+dt_status dt_job_assume_selection(dt_job *job, const dt_mesh *mesh, bool *any)
+{
+    dt_graph *g = NULL;
+    dt_status st = DT_OK;
+    *any = false;
+    for (int i = 0; i < job->deltas.n; i++) *any |= job->deltas.delta[i].method->choose != NULL;
+    if (!*any) return DT_OK;
+    DT_TRY(build_bare(job, mesh, &g));
+    for (int i = 0; i < job->deltas.n && st == DT_OK; i++) {
+        dt_delta *d = &job->deltas.delta[i];
+        if (d->method->choose == NULL) continue;
+        if (d->method->chosen(d)) d->method->destroy(d); /* of another mesh */
+        st = assume_one(g, d);
+    }
+    dt_graph_destroy(g);
+    return st;
+}
+
 dt_status dt_job_restore_selection(dt_job *job, const dt_ckpt *ck)
 {
     bool any = false;
     for (int i = 0; i < job->deltas.n; i++) any |= job->deltas.delta[i].method->restore != NULL;
     if (!any) return DT_OK;
     dt_graph *g = NULL;
-    dt_program_io io;
-    dt_deltas none = {NULL, 0}, all = job->deltas;
-    job->deltas = none; /* the bare backbone: its slices are what the selections refer to */
-    dt_status st = dt_job_build(job, &job->mesh, DT_FOR_EVAL, 1, job->seq, false, &g, &io);
-    job->deltas = all;
+    dt_status st = build_bare(job, &job->mesh, &g);
     for (int i = 0; i < job->deltas.n && st == DT_OK; i++) {
         dt_delta *d = &job->deltas.delta[i];
         size_t prefix = strlen(d->name);

@@ -71,12 +71,13 @@ static dt_status remember_base(dt_trainer *t)
     return st;
 }
 
-dt_status dt_trainer_create(dt_job *job, const dt_ckpt *ck, dt_trainer *out)
+dt_status dt_trainer_build(dt_job *job, const dt_mesh *mesh, dt_trainer *out)
 {
     const Dtrain__Train *train = job->config->train;
     dt_trainer t = {.job = job, .optimizer = dt_optimizer_of(job->config->optim)};
     dt_status st;
-    DT_GOTO(dt_job_build(job, &job->mesh, DT_FOR_TRAINING, train->micro_batch, job->seq, false, &t.g, &t.io), failed);
+    t.micro_batches = train->global_batch / train->micro_batch / mesh->size[DT_AXIS_DATA];
+    DT_GOTO(dt_job_build(job, mesh, DT_FOR_TRAINING, train->micro_batch, job->seq, false, &t.g, &t.io), failed);
     DT_GOTO(dt_pass_fuse(t.g), failed);
     DT_GOTO(dt_flat_create(t.g, job->config->optim, &t.flat), failed);
     DT_GOTO(dt_deltas_local_steps(&job->deltas, &t.local_steps), failed);
@@ -90,6 +91,18 @@ dt_status dt_trainer_create(dt_job *job, const dt_ckpt *ck, dt_trainer *out)
         dt_deltas_emit_updates(t.g);
     }
     DT_GOTO(dt_graph_status(t.g), failed);
+    *out = t;
+    return DT_OK;
+failed:
+    dt_trainer_destroy(&t);
+    return st;
+}
+
+dt_status dt_trainer_create(dt_job *job, const dt_ckpt *ck, dt_trainer *out)
+{
+    dt_trainer t;
+    dt_status st;
+    DT_TRY(dt_trainer_build(job, &job->mesh, &t));
     DT_GOTO(dt_job_provide(job, t.g), failed);
     DT_GOTO(bind_flat(&t), failed);
     DT_GOTO(dt_exec_create(t.g, &job->device, &job->comm, job->store, &t.exec), failed);
@@ -97,7 +110,6 @@ dt_status dt_trainer_create(dt_job *job, const dt_ckpt *ck, dt_trainer *out)
     if (ck != NULL) DT_GOTO(dt_job_apply_updates(job, t.g), failed);
     if (t.local_steps > 1) DT_GOTO(remember_base(&t), failed);
     DT_GOTO(dt_alloc((size_t)(4 * t.io.sequences * t.io.seq), sizeof *t.batch, &t.batch), failed);
-    t.micro_batches = train->global_batch / train->micro_batch / job->mesh.size[DT_AXIS_DATA];
     t.gives_loss = true;
     for (int a = DT_AXIS_TENSOR_MAJOR; a <= DT_AXIS_TENSOR_MINOR; a++)
         if (t.g->value[t.io.loss].place[a].kind == DT_REPLICATED) t.gives_loss &= job->mesh.coord[a] == 0;

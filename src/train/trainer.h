@@ -28,6 +28,9 @@ typedef struct dt_step_result {
     double lr;
 } dt_step_result;
 
+/** The graph of the step as one rank of `mesh` runs it, with all its programs: everything up to storage. Reads no
+ *  weights; what exec, batch and gives_loss stand for is not there yet. Local. */
+dt_status dt_trainer_build(dt_job *job, const dt_mesh *mesh, dt_trainer *out) DT_WARN_UNUSED;
 /** Builds, plans and binds the step: weights loaded, parameters at their first values (or as `ck` has them: parameters,
  *  moments, in-place updates). Local. */
 dt_status dt_trainer_create(dt_job *job, const dt_ckpt *ck, dt_trainer *out) DT_WARN_UNUSED;
