@@ -18,7 +18,7 @@ typedef struct tiny_model {
     int layers, heads, kv_heads, vocab; /* 2, 8, 4, 64 */
     bool tied, bias;
 } tiny_model;
-enum { TINY_SEQ = 8, TINY_HEAD_DIM = 4, TINY_WIDTH = 24, TINY_FFN = 40 };
+enum { TINY_SEQ = 8, TINY_HEAD_DIM = 6, TINY_WIDTH = 20, TINY_FFN = 40 };
 
 typedef struct tiny {
     Dtrain__Config *config;
@@ -58,11 +58,17 @@ static inline void tiny_place(tiny *t, int rank, int ranks)
     OK(dt_mesh_make(rank, ranks, t->config->parallel->tensor, (int)t->backbone.info.kv_heads, &t->job.mesh));
 }
 
-/** Build, attach, grad, shard. */
+/** Build, attach, grad, shard. Methods that select have taken an even share, but in the pass that scores. */
 static inline void tiny_build(tiny *t, dt_purpose purpose)
 {
+    bool any;
     dt_graph_destroy(t->g);
     t->g = NULL;
+    if (purpose != DT_FOR_FISHER) OK(dt_job_assume_selection(&t->job, &t->job.mesh, &any));
+    for (int i = 0; purpose == DT_FOR_FISHER && i < t->job.deltas.n; i++) {
+        dt_delta *d = &t->job.deltas.delta[i];
+        if (d->method->destroy != NULL) d->method->destroy(d);
+    }
     OK(dt_job_build(&t->job, &t->job.mesh, purpose, t->sequences, TINY_SEQ, false, &t->g, &t->io));
 }
 
