@@ -145,7 +145,7 @@ dt_status DT_CPU_KERNEL(attention)(const dt_call *call)
     if (o == NULL) return dt_fail(DT_ERR_INTERNAL, "attention: its log-sum-exp alone");
     int64_t blocks = (a->seq + QUERIES - 1) / QUERIES, sequences = call->in[0].dim[0] / a->seq;
     /* Later blocks of a sequence see more keys: they are handed out first. */
-#pragma omp parallel for collapse(3) schedule(dynamic) num_threads(call->threads)
+#pragma omp parallel for collapse(3) schedule(dynamic) num_threads(dt_cpu_threads(call, sequences * a->seq, h.ldq))
     for (int64_t back = 0; back < blocks; back++)
         for (int64_t sequence = 0; sequence < sequences; sequence++)
             for (int64_t head = 0; head < h.count; head++) {
@@ -173,7 +173,7 @@ dt_status DT_CPU_KERNEL(attention_cached)(const dt_call *call)
     memcpy(kcache + start * h.ldk, call->in[1].data, (size_t)(tokens * h.ldk) * sizeof(real));
     memcpy(vcache + start * h.ldk, call->in[2].data, (size_t)(tokens * h.ldk) * sizeof(real));
     int64_t blocks = o != NULL ? (tokens + QUERIES - 1) / QUERIES : 0;
-#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(call->threads)
+#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(dt_cpu_threads(call, start + tokens, h.ldq))
     for (int64_t block = 0; block < blocks; block++)
         for (int64_t head = 0; head < h.count; head++) {
             queries b = block_at(NULL, tokens, block * QUERIES);
@@ -277,7 +277,7 @@ dt_status DT_CPU_KERNEL(attention_grad)(const dt_call *call)
     heads h;
     DT_TRY(read_heads(call, &call->in[1], &call->in[2], &h));
     int64_t sequences = call->in[1].dim[0] / a->seq;
-#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(call->threads)
+#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(dt_cpu_threads(call, sequences * a->seq, h.ldq))
     for (int64_t sequence = 0; sequence < sequences; sequence++)
         for (int64_t kv_head = 0; kv_head < h.kv_count; kv_head++) backward_head(call, &h, sequence, kv_head);
     return DT_OK;

@@ -43,7 +43,7 @@ dt_status DT_CPU_KERNEL(sample)(const dt_call *call)
     uint64_t seed = DT_ATTR(dt_sample_attr, call)->seed;
     int64_t tokens = call->in[0].dim[0], entries = call->in[0].dim[1];
     int32_t *label = call->out[0].data;
-#pragma omp parallel for schedule(static) num_threads(call->threads)
+#pragma omp parallel for schedule(static) num_threads(dt_cpu_threads(call, tokens, entries))
     for (int64_t n = 0; n < tokens; n++)
         label[n] =
             DT_IN_I32(call, 1)[n] < 0 ? -1 : draw(DT_IN(call, 0) + n * entries, entries, seed, DT_IN_I32(call, 2)[n]);

@@ -9,7 +9,7 @@ dt_status DT_CPU_KERNEL(gather)(const dt_call *call)
     const int32_t *idx = DT_IN_I32(call, 1);
     real *v = DT_OUT(call, 0);
     int64_t n = call->in[1].dim[0];
-#pragma omp parallel for schedule(static) num_threads(call->threads) if (n > 65536)
+#pragma omp parallel for schedule(static) num_threads(dt_cpu_threads(call, n, 1))
     for (int64_t i = 0; i < n; i++) v[i] = x[idx[i]];
     return DT_OK;
 }
@@ -30,7 +30,7 @@ dt_status DT_CPU_KERNEL(scatter_copy)(const dt_call *call)
     const real *src = DT_IN(call, 2);
     real *w = DT_OUT(call, 0);
     int64_t n = call->in[1].dim[0];
-#pragma omp parallel for schedule(static) num_threads(call->threads) if (n > 65536)
+#pragma omp parallel for schedule(static) num_threads(dt_cpu_threads(call, n, 1))
     for (int64_t i = 0; i < n; i++) w[idx[i]] = src[i];
     return DT_OK;
 }
@@ -77,9 +77,9 @@ dt_status DT_CPU_KERNEL(sampled_wgrad)(const dt_call *call)
     memset(v, 0, (size_t)n * sizeof *v);
     for (int64_t at = 0; at < tokens && n > 0; at += step) {
         int64_t rows = tokens - at < step ? tokens - at : step;
-        transpose(DT_IN(call, 0) + at * out, out, rows, dyt, step, call->threads);
-        transpose(DT_IN(call, 1) + at * in, in, rows, xt, step, call->threads);
-#pragma omp parallel for schedule(static) num_threads(call->threads)
+        transpose(DT_IN(call, 0) + at * out, out, rows, dyt, step, dt_cpu_threads(call, rows, out));
+        transpose(DT_IN(call, 1) + at * in, in, rows, xt, step, dt_cpu_threads(call, rows, in));
+#pragma omp parallel for schedule(static) num_threads(dt_cpu_threads(call, n, rows))
         for (int64_t i = 0; i < n; i++) v[i] += dot(dyt + idx[i] / in * step, xt + idx[i] % in * step, rows);
     }
     return DT_OK;

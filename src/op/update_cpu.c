@@ -62,7 +62,7 @@ dt_status DT_CPU_KERNEL(adamw)(const dt_call *call)
                      .root = (real)sqrt((double)hyper[DT_HYPER_BIAS2]),
                      .eps = (real)at->eps};
     int64_t n = dt_tensor_count(&call->in[0]);
-#pragma omp parallel for schedule(static) num_threads(call->threads)
+#pragma omp parallel for schedule(static) num_threads(dt_cpu_threads(call, n, 1))
     for (int64_t i = 0; i < n; i += CHUNK)
         adamw_step(&a, n - i < CHUNK ? n - i : CHUNK, DT_OUT(call, 0) + i, DT_OUT(call, 1) + i, DT_OUT(call, 2) + i,
                    DT_IN(call, 3) + i);
@@ -92,7 +92,7 @@ dt_status DT_CPU_KERNEL(sgd)(const dt_call *call)
                    (real)((double)hyper[DT_HYPER_LR] * at->lr_scale)};
     real *m = DT_OUT(call, 2);
     int64_t n = dt_tensor_count(&call->in[0]);
-#pragma omp parallel for schedule(static) num_threads(call->threads)
+#pragma omp parallel for schedule(static) num_threads(dt_cpu_threads(call, n, 1))
     for (int64_t i = 0; i < n; i += CHUNK)
         sgd_step(&s, n - i < CHUNK ? n - i : CHUNK, DT_OUT(call, 0) + i, m != NULL ? m + i : NULL, DT_IN(call, 1) + i);
     return DT_OK;

@@ -41,7 +41,7 @@ static head read_head(const dt_call *call, bool gradient, char **workspace)
               .chunk = dt_xent_chunk(call->in[0].dim[1]),
               .h = DT_IN(call, 0),
               .w = DT_IN(call, 1),
-              .threads = call->threads};
+              .threads = dt_cpu_threads(call, call->in[0].dim[0], call->in[1].dim[0])};
     int32_t *row = take(workspace, (size_t)a.tokens * sizeof *row);
     for (int64_t n = 0; n < a.tokens; n++) {
         if (DT_IN_I32(call, 2)[n] < 0) continue;
@@ -161,18 +161,16 @@ dt_status DT_CPU_KERNEL(xent_grad)(const dt_call *call)
             int64_t rows = smaller(ROWS, a.count - at), first = dw != NULL ? at : omp_get_thread_num() * ROWS;
             real *logits = scratch + first * a.chunk;
             derivatives(call, &a, at, rows, v, n, logits);
-            if (dh != NULL)
-                DT_CPU_KERNEL(gemm)
-                (false, false, rows, a.width, n, 1, logits, a.chunk, a.w + v * a.width, a.width, v > 0,
-                 mine + at * a.width, a.width, 1);
+            if (dh != NULL) DT_CPU_KERNEL(gemm)
+            (false, false, rows, a.width, n, 1, logits, a.chunk, a.w + v * a.width, a.width, v > 0, mine + at * a.width,
+             a.width, 1);
         }
         if (dw == NULL) continue;
 #pragma omp barrier
 #pragma omp for schedule(static)
-        for (int64_t at = 0; at < n; at += SLICE)
-            DT_CPU_KERNEL(gemm)
-            (true, false, smaller(SLICE, n - at), a.width, a.count, 1, scratch + at, a.chunk, a.h, a.width, 0,
-             dw + (v + at) * a.width, a.width, 1);
+        for (int64_t at = 0; at < n; at += SLICE) DT_CPU_KERNEL(gemm)
+        (true, false, smaller(SLICE, n - at), a.width, a.count, 1, scratch + at, a.chunk, a.h, a.width, 0,
+         dw + (v + at) * a.width, a.width, 1);
     }
     if (dh != NULL && mine != dh) unpack(&a, packed, dh);
     return DT_OK;
