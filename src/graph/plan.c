@@ -123,10 +123,14 @@ static bool is_block(const dt_graph *g, const int32_t *first, dt_val v)
     return g->value[v].kind == DT_KIND_TEMP && g->value[v].base == DT_NONE && first[v] >= 0;
 }
 
+static int64_t value_bytes(const dt_graph *g, dt_val v, size_t act_size, size_t acc_size)
+{
+    return dt_value_local_count(g, v) * (int64_t)element_size(g->value[v].type, act_size, acc_size);
+}
+
 static int64_t block_bytes(const dt_graph *g, dt_val v, size_t act_size, size_t acc_size)
 {
-    int64_t bytes = dt_value_local_count(g, v) * (int64_t)element_size(g->value[v].type, act_size, acc_size);
-    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    return (value_bytes(g, v, act_size, acc_size) + ALIGN - 1) / ALIGN * ALIGN;
 }
 
 static dt_val home_of(const dt_val *home, dt_val v)
@@ -149,7 +153,7 @@ static void reuse_storage(const dt_graph *g, const dt_plan *plan, size_t act_siz
                 if (out == DT_NONE || in == DT_NONE || !is_block(g, first, out)) continue;
                 dt_val r = home_of(home, root_of(g, in));
                 if (!is_block(g, first, r) || last[r] != time || first[out] != time || home[out] != out) continue;
-                if (block_bytes(g, r, act_size, acc_size) != block_bytes(g, out, act_size, acc_size)) continue;
+                if (value_bytes(g, r, act_size, acc_size) != value_bytes(g, out, act_size, acc_size)) continue;
                 home[out] = r;
                 if (last[out] > last[r]) last[r] = last[out];
             }
