@@ -7,7 +7,9 @@ static dt_status run(const dt_args *args)
 {
     Dtrain__Config *config = NULL;
     DT_TRY(dt_args_config(args, dt_world_size(), true, &config));
-    dt_status st = dt_train(config, dt_args_get(args, "--fresh") != NULL);
+    const dt_train_options options = {.fresh = dt_args_get(args, "--fresh") != NULL,
+                                      .profile = dt_args_get(args, "--profile") != NULL};
+    dt_status st = dt_train(config, &options);
     dt_config_free(config);
     return st;
 }
@@ -24,6 +26,8 @@ const dt_command dt_command_train = {
     .examples = "mpirun -np 64 dtrain config.pbtxt\n"
                 "mpirun -np 4 dtrain config.pbtxt --set parallel.tensor=2 --set optim.adamw.lr=1e-4\n"
                 "dtrain config.pbtxt --fresh --set train.steps=20",
-    .options = (const dt_option[]){{"--fresh", NULL, "start over, forgetting the run folder's checkpoints"}, {0}},
+    .options = (const dt_option[]){{"--fresh", NULL, "start over, forgetting the run folder's checkpoints"},
+                                   {"--profile", NULL, "end with a table of where the time went, op by op"},
+                                   {0}},
     .run = run,
 };

@@ -2,6 +2,7 @@
 #include "graph/exec.h"
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct dt_exec {
     dt_graph *g;
@@ -10,8 +11,10 @@ struct dt_exec {
     dt_plan plan;
     unsigned char *arena;
     void *workspace;
-    void **data; /* of each value */
-    bool *owned; /* inputs and constants */
+    void **data;      /* of each value */
+    bool *owned;      /* inputs and constants */
+    dt_op_time *time; /* by op number; NULL: not profiled */
+    int times;
 };
 
 static size_t element_size(const dt_exec *e, dt_val v)
@@ -105,14 +108,64 @@ void dt_exec_destroy(dt_exec *e)
     dt_plan_free(&e->plan);
     free(e->data);
     free(e->owned);
+    free(e->time);
     free(e);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static dt_status timed(dt_exec *e, dt_program program, int64_t i)
+{
+    int kernel = e->plan.kernel[program][i];
+    const dt_call *c = &e->plan.call[program][i];
+    dt_op_time *t = &e->time[kernel];
+    dt_cost cost = dt_call_cost(c, e->device->ops->act_size);
+    double start = now();
+    dt_status st = e->device->kernels[kernel](c);
+    t->seconds += now() - start;
+    t->op = c->op;
+    t->calls++;
+    t->flops += cost.flops;
+    t->bytes += cost.bytes;
+    return st;
+}
+
+dt_status dt_exec_profile(dt_exec *e)
+{
+    for (int pr = 0; pr < DT_PROGRAM_COUNT; pr++)
+        for (int64_t i = 0; i < e->plan.calls[pr]; i++)
+            if (e->plan.kernel[pr][i] >= e->times) e->times = e->plan.kernel[pr][i] + 1;
+    return dt_alloc((size_t)e->times + 1, sizeof *e->time, &e->time);
+}
+
+static int by_seconds(const void *a, const void *b)
+{
+    const dt_op_time *x = a, *y = b;
+    return (x->seconds < y->seconds) - (x->seconds > y->seconds);
+}
+
+dt_status dt_exec_times(const dt_exec *e, dt_op_time **out, int *n)
+{
+    dt_op_time *all = NULL;
+    DT_TRY(dt_alloc((size_t)e->times + 1, sizeof *all, &all));
+    *n = 0;
+    for (int i = 0; i < e->times; i++)
+        if (e->time[i].calls != 0) all[(*n)++] = e->time[i];
+    qsort(all, (size_t)*n, sizeof *all, by_seconds);
+    *out = all;
+    return DT_OK;
 }
 
 dt_status dt_exec_run(dt_exec *e, dt_program program)
 {
     for (int64_t i = 0; i < e->plan.calls[program]; i++) {
         const dt_call *c = &e->plan.call[program][i];
-        dt_status st = e->device->kernels[e->plan.kernel[program][i]](c);
+        dt_status st = e->time == NULL ? e->device->kernels[e->plan.kernel[program][i]](c) : timed(e, program, i);
         if (st == DT_OK) continue;
         st = dt_fail_in(st, "%s", c->op->name);
         if (e->comm->mesh.ranks > 1) dt_world_abort(st); /* the others may wait for this rank in a collective */

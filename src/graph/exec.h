@@ -42,4 +42,15 @@ dt_status dt_exec_put_i32(dt_exec *exec, dt_val v, const int32_t *src) DT_WARN_U
 dt_status dt_exec_get_f32(const dt_exec *exec, dt_val v, float *dst) DT_WARN_UNUSED;
 const dt_plan *dt_exec_plan(const dt_exec *exec);
 
+/** What the calls of one op took since profiling began. */
+typedef struct dt_op_time {
+    const dt_op *op;
+    int64_t calls;
+    double seconds, flops, bytes;
+} dt_op_time;
+/** Times every call from now on. */
+dt_status dt_exec_profile(dt_exec *exec) DT_WARN_UNUSED;
+/** One entry an op that ran, most seconds first; *n of them, freed with free(). */
+dt_status dt_exec_times(const dt_exec *exec, dt_op_time **out, int *n) DT_WARN_UNUSED;
+
 #endif

@@ -49,6 +49,10 @@ typedef struct dt_plan {
 /** Liveness, one arena with fixed offsets, one call record a node. real_size: bytes of ACT and of ACC on the device. */
 dt_status dt_pass_plan(const dt_graph *g, size_t act_size, size_t acc_size, int threads, dt_plan *out) DT_WARN_UNUSED;
 void dt_plan_free(dt_plan *plan);
+/** What one call costs. */
+dt_cost dt_call_cost(const dt_call *call, size_t real_size);
+/** What one call of a plan costs this rank. real_size: bytes of an element on the device. */
+dt_cost dt_call_cost(const dt_call *call, size_t real_size);
 /** Sum of the calls' costs of one program; wire bytes are given by set of axes in wire[DT_AXES_ALL + 1] (may be NULL).
  */
 dt_cost dt_plan_cost(const dt_plan *plan, dt_program program, size_t real_size, double *wire);

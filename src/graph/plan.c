@@ -240,15 +240,21 @@ static double tensor_bytes(const dt_tensor *t, size_t real_size)
     return t->data != NULL ? n : 0;
 }
 
+dt_cost dt_call_cost(const dt_call *c, size_t real_size)
+{
+    dt_cost cost = {0};
+    for (int k = 0; k < c->nin; k++) cost.bytes += tensor_bytes(&c->in[k], real_size);
+    for (int k = 0; k < c->nout; k++) cost.bytes += tensor_bytes(&c->out[k], real_size);
+    if (c->op->cost != NULL) c->op->cost(c, real_size, &cost);
+    return cost;
+}
+
 dt_cost dt_plan_cost(const dt_plan *plan, dt_program program, size_t real_size, double *wire)
 {
     dt_cost total = {0};
     for (int64_t i = 0; i < plan->calls[program]; i++) {
         const dt_call *c = &plan->call[program][i];
-        dt_cost cost = {0};
-        for (int k = 0; k < c->nin; k++) cost.bytes += tensor_bytes(&c->in[k], real_size);
-        for (int k = 0; k < c->nout; k++) cost.bytes += tensor_bytes(&c->out[k], real_size);
-        if (c->op->cost != NULL) c->op->cost(c, real_size, &cost);
+        dt_cost cost = dt_call_cost(c, real_size);
         total.flops += cost.flops;
         total.bytes += cost.bytes;
         total.wire += cost.wire;

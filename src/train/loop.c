@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "graph/passes.h"
 #include "train/metrics.h"
+#include "train/profile.h"
 #include "train/train.h"
 #include "train/trainer.h"
 #include <errno.h>
@@ -33,8 +34,9 @@ typedef struct run {
     dt_evaluator *evaluator;
     dt_saver *saver;
     dt_metrics *metrics;
-    int lock;      /* descriptor of the run folder's lock, rank 0 */
-    int64_t step;  /* done */
+    int lock;     /* descriptor of the run folder's lock, rank 0 */
+    int64_t step; /* done */
+    bool profile;
     int64_t saved; /* last step that a save was begun for */
     int bad_steps;
 } run;
@@ -240,18 +242,21 @@ static dt_status loop(run *r)
 {
     const Dtrain__Train *train = r->config->train;
     const int64_t save_every = r->config->checkpoint->every;
-    bool stop = false;
+    bool stop = false, profiling = false;
     if (r->step == 0) DT_TRY(evaluate(r));
     /* Asked to stop, data ranks that train apart still go on to where they meet. */
     const int64_t meet = r->trainer.local_steps;
     while (r->step < train->steps && !(stop && r->step % meet == 0)) {
         DT_TRY(one_step(r, &stop));
+        if (r->profile && !profiling) DT_TRY(dt_exec_profile(r->trainer.exec));
+        profiling = r->profile;
         bool last = r->step == train->steps;
         if (save_every > 0 && r->step % save_every == 0) DT_TRY(save(r));
         if (!stop && (last || (train->eval_every > 0 && r->step % train->eval_every == 0))) DT_TRY(evaluate(r));
     }
     DT_TRY(save(r));
     if (dt_saver_active(r->saver)) DT_TRY(dt_saver_finish(r->saver));
+    if (r->profile && dt_world_rank() == 0) DT_TRY(dt_profile_print(r->trainer.exec, r->job.device.threads));
     if (stop)
         dt_metrics_note(r->metrics, "stopped by signal after step %lld; saved, run the same command to go on",
                         (long long)r->step);
@@ -268,13 +273,13 @@ static void tear_down(run *r)
     if (r->lock >= 0) close(r->lock);
 }
 
-dt_status dt_train(const Dtrain__Config *config, bool fresh)
+dt_status dt_train(const Dtrain__Config *config, const dt_train_options *options)
 {
-    run r = {.config = config, .lock = -1, .saved = -1};
+    run r = {.config = config, .profile = options->profile, .lock = -1, .saved = -1};
     struct sigaction action = {.sa_handler = ask_to_stop, .sa_flags = SA_RESTART};
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
-    dt_status st = set_up(&r, fresh);
+    dt_status st = set_up(&r, options->fresh);
     if (st == DT_OK) {
         describe(&r);
         st = loop(&r);

@@ -4,9 +4,15 @@
 
 #include "train/job.h" // dt_job
 
-/** Trains as the configuration says: resumes from the run folder's newest checkpoint (fresh: forgets what is there),
- * writes metrics.jsonl, checkpoints and the resolved configuration. Ends early, saved and with DT_OK, on SIGTERM or
- * SIGUSR1. Collective over the world. */
-dt_status dt_train(const Dtrain__Config *config, bool fresh) DT_WARN_UNUSED;
+/** How a training is run, beside what it is. */
+typedef struct dt_train_options {
+    bool fresh;   /* forget what the run folder holds */
+    bool profile; /* print rank 0's table of op times at the end; the first step is not counted */
+} dt_train_options;
+
+/** Trains as the configuration says: resumes from the run folder's newest checkpoint, writes metrics.jsonl, checkpoints
+ * and the resolved configuration. Ends early, saved and with DT_OK, on SIGTERM or SIGUSR1. Collective over the world.
+ */
+dt_status dt_train(const Dtrain__Config *config, const dt_train_options *options) DT_WARN_UNUSED;
 
 #endif
