@@ -71,11 +71,12 @@ dt_val dt_layer_head(dt_graph *g, const char *path, dt_val tied, int64_t vocab, 
 }
 
 dt_val dt_layer_attention(dt_graph *g, const dt_batch *batch, int64_t layer, dt_val q, dt_val k, dt_val v,
-                          const dt_model_info *info)
+                          const dt_model_info *info, int64_t window)
 {
     double scale = 1.0 / sqrt((double)info->head_dim);
     if (batch->cache == 0)
-        return dt_attention(g, q, k, v, batch->pos, batch->seq, info->head_dim, info->heads, info->kv_heads, scale);
+        return dt_attention(g, q, k, v, batch->pos, batch->seq, info->head_dim, info->heads, info->kv_heads, scale,
+                            window);
     char name[NAME_BYTES];
     const int64_t dim[2] = {batch->cache, info->kv_heads * info->head_dim};
     const dt_split split = {1, 1u << DT_AXIS_TENSOR_MAJOR};
@@ -84,5 +85,5 @@ dt_val dt_layer_attention(dt_graph *g, const dt_batch *batch, int64_t layer, dt_
     snprintf(name, sizeof name, "cache.%lld.v", (long long)layer);
     dt_val vcache = dt_graph_state(g, name, DT_TYPE_ACT, 2, dim, split);
     return dt_attention_cached(g, q, k, v, kcache, vcache, batch->start, info->head_dim, info->heads, info->kv_heads,
-                               scale);
+                               scale, window);
 }

@@ -146,9 +146,9 @@ static dt_val llama_build(dt_graph *g, const void *own, const dt_model_info *inf
         dt_val q = linear(g, i, "self_attn.q_proj", "attn.q", h, q_width, c, DT_SPLIT_COLUMN, m->attention_bias);
         dt_val k = linear(g, i, "self_attn.k_proj", "attn.k", h, kv_width, c, DT_SPLIT_KV, m->attention_bias);
         dt_val v = linear(g, i, "self_attn.v_proj", "attn.v", h, kv_width, c, DT_SPLIT_KV, m->attention_bias);
-        q = dt_rope(g, q, table, d);                               // (N, H*D)
-        k = dt_rope(g, k, table, d);                               // (N, Hk*D)
-        dt_val o = dt_layer_attention(g, batch, i, q, k, v, info); // (N, H*D)
+        q = dt_rope(g, q, table, d);                                  // (N, H*D)
+        k = dt_rope(g, k, table, d);                                  // (N, Hk*D)
+        dt_val o = dt_layer_attention(g, batch, i, q, k, v, info, 0); // (N, H*D)
         o = linear(g, i, "self_attn.o_proj", "attn.o", o, c, q_width, DT_SPLIT_ROW, m->attention_bias);
         x = dt_add(g, x, o);
         h = dt_layer_rmsnorm(g, norm2.path, norm2.role, x, c, m->eps);

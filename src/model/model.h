@@ -77,9 +77,10 @@ dt_val dt_layer_rmsnorm(dt_graph *g, const char *path, const char *role, dt_val 
 dt_val dt_layer_embed(dt_graph *g, const char *path, dt_val tokens, int64_t vocab, int64_t width);
 /** The head's weight [V,C]: `tied` (the embedding's value) or its own. */
 dt_val dt_layer_head(dt_graph *g, const char *path, dt_val tied, int64_t vocab, int64_t width);
-/** Causal attention of a batch: over the batch's own tokens, or over the key-value cache of layer `layer`. */
+/** Causal attention of a batch: over the batch's own tokens, or over the key-value cache of layer `layer`. window:
+ * tokens that one sees, itself included; 0: all before it. */
 dt_val dt_layer_attention(dt_graph *g, const dt_batch *batch, int64_t layer, dt_val q, dt_val k, dt_val v,
-                          const dt_model_info *info);
+                          const dt_model_info *info, int64_t window);
 
 /* ---- Heads (head.c). ---- */
 

@@ -60,11 +60,14 @@ static size_t attention_workspace(const dt_call *c, size_t real_size)
     return block * (size_t)c->threads * (c->op == &dt_op_attention_grad ? 2 : 1);
 }
 
-/* FLOPs of `products` products of one query with one key or value; on average half of a sequence is visible. */
+/* FLOPs of `products` products of one query with one key or value: a query sees half of the sequence on average, or the
+ * window where the sequence has grown to it. */
 static double visible_flops(const dt_call *c, const dt_tensor *q, int products)
 {
-    double seq = (double)DT_ATTR(dt_attention_attr, c)->seq;
-    return products * (double)q->dim[0] * (double)q->dim[1] * seq;
+    const dt_attention_attr *a = DT_ATTR(dt_attention_attr, c);
+    double seq = (double)a->seq, window = a->window > 0 && a->window < a->seq ? (double)a->window : seq;
+    double keys = window - window * window / (2 * seq);
+    return 2 * products * (double)q->dim[0] * (double)q->dim[1] * keys;
 }
 
 /* ---- attention ---- */
@@ -101,16 +104,18 @@ static void attention_cost(const dt_call *c, size_t real_size, dt_cost *cost)
     cost->flops = visible_flops(c, &c->in[0], 2);
 }
 
-/* Rows packed in several ways: one a sequence, several, and one query head to a kv head up to all of them. */
+/* Rows packed in several ways: one a sequence, several, and one query head to a kv head up to all of them; windows. */
 static bool attention_example(dt_graph *g, int variant, dt_val *result)
 {
     static const struct {
-        int64_t sequences, seq, heads, kv_heads, head_dim;
+        int64_t sequences, seq, heads, kv_heads, head_dim, window;
         int32_t pos[14];
     } example[] = {
-        {2, 7, 2, 2, 6, {0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 0, 0, 1, 2}},
-        {2, 5, 4, 2, 3, {0, 1, 0, 1, 2, 0, 1, 2, 3, 4}},
-        {1, 9, 3, 1, 4, {0, 0, 1, 2, 3, 0, 1, 2, 3}},
+        {2, 7, 2, 2, 6, 0, {0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 0, 0, 1, 2}},
+        {2, 5, 4, 2, 3, 0, {0, 1, 0, 1, 2, 0, 1, 2, 3, 4}},
+        {1, 9, 3, 1, 4, 0, {0, 0, 1, 2, 3, 0, 1, 2, 3}},
+        {2, 7, 2, 1, 4, 3, {0, 1, 2, 3, 4, 5, 6, 0, 1, 0, 1, 2, 3, 4}},
+        {1, 5, 2, 2, 2, 1, {0, 1, 2, 3, 4}},
     };
     if (variant >= (int)(sizeof example / sizeof *example)) return false;
     int64_t n = example[variant].sequences * example[variant].seq, d = example[variant].head_dim;
@@ -119,7 +124,7 @@ static bool attention_example(dt_graph *g, int variant, dt_val *result)
     dt_val k = dt_graph_param(g, "k", 2, (int64_t[]){n, kv_heads * d}, NULL);
     dt_val v = dt_graph_param(g, "v", 2, (int64_t[]){n, kv_heads * d}, NULL);
     dt_val pos = dt_graph_const(g, "pos", DT_TYPE_I32, 1, &n, example[variant].pos);
-    *result = dt_attention(g, q, k, v, pos, example[variant].seq, d, heads, kv_heads, 0.7);
+    *result = dt_attention(g, q, k, v, pos, example[variant].seq, d, heads, kv_heads, 0.7, example[variant].window);
     return true;
 }
 
@@ -138,9 +143,9 @@ const dt_op dt_op_attention = {
 };
 
 dt_val dt_attention(dt_graph *g, dt_val q, dt_val k, dt_val v, dt_val pos, int64_t seq, int64_t head_dim, int64_t heads,
-                    int64_t kv_heads, double scale)
+                    int64_t kv_heads, double scale, int64_t window)
 {
-    dt_attention_attr attr = {seq, head_dim, heads, kv_heads, scale};
+    dt_attention_attr attr = {seq, head_dim, heads, kv_heads, scale, window};
     dt_val in[] = {q, k, v, pos};
     return dt_graph_out(g, dt_graph_node(g, &dt_op_attention, &attr, sizeof attr, 4, in), 0);
 }
@@ -235,10 +240,10 @@ const dt_op dt_op_attention_cached = {
 };
 
 dt_val dt_attention_cached(dt_graph *g, dt_val q, dt_val k, dt_val v, dt_val kcache, dt_val vcache, dt_val start,
-                           int64_t head_dim, int64_t heads, int64_t kv_heads, double scale)
+                           int64_t head_dim, int64_t heads, int64_t kv_heads, double scale, int64_t window)
 {
     if (g->status != DT_OK) return DT_NONE;
-    dt_attention_attr attr = {dt_value_of(g, kcache)->dim[0], head_dim, heads, kv_heads, scale};
+    dt_attention_attr attr = {dt_value_of(g, kcache)->dim[0], head_dim, heads, kv_heads, scale, window};
     dt_val in[] = {q, k, v, kcache, vcache, start};
     return dt_graph_out(g, dt_graph_node(g, &dt_op_attention_cached, &attr, sizeof attr, 6, in), 0);
 }

@@ -44,15 +44,16 @@ static int64_t kv_of(const heads *h, int64_t head)
 }
 
 /* One head of up to QUERIES queries that follow each other. Query i is key number key0 + i and sees the keys
- * key0 + i - pos[i] .. key0 + i; without pos all keys up to its own. */
+ * key0 + i - pos[i] .. key0 + i, of these the last `window` (0: all); without pos all keys up to its own. */
 typedef struct queries {
-    int64_t rows, key0;
+    int64_t rows, key0, window;
     const int32_t *pos;
 } queries;
 
 static int64_t first_key(const queries *b, int64_t i)
 {
-    int64_t key = b->pos != NULL ? b->key0 + i - b->pos[i] : 0;
+    int64_t own = b->key0 + i, key = b->pos != NULL ? own - b->pos[i] : 0;
+    if (b->window > 0 && own - b->window + 1 > key) key = own - b->window + 1;
     return key > 0 ? key : 0;
 }
 
@@ -124,9 +125,9 @@ static void attend(const heads *h, const queries *b, real scale, const real *q, 
     }
 }
 
-static queries block_at(const int32_t *pos, int64_t seq, int64_t at)
+static queries block_at(const dt_attention_attr *a, const int32_t *pos, int64_t seq, int64_t at)
 {
-    return (queries){seq - at < QUERIES ? seq - at : QUERIES, at, pos != NULL ? pos + at : NULL};
+    return (queries){seq - at < QUERIES ? seq - at : QUERIES, at, a->window, pos != NULL ? pos + at : NULL};
 }
 
 static real *scratch(const dt_call *call, int blocks)
@@ -150,7 +151,7 @@ dt_status DT_CPU_KERNEL(attention)(const dt_call *call)
         for (int64_t sequence = 0; sequence < sequences; sequence++)
             for (int64_t head = 0; head < h.count; head++) {
                 int64_t token = sequence * a->seq, at = (blocks - 1 - back) * QUERIES;
-                queries b = block_at(pos + token, a->seq, at);
+                queries b = block_at(a, pos + token, a->seq, at);
                 int64_t kv = token * h.ldk + kv_of(&h, head) * h.width, row = token + at;
                 int64_t mine = row * h.ldq + head * h.width;
                 attend(&h, &b, (real)a->scale, q + mine, k + kv, v + kv, o + mine,
@@ -176,7 +177,7 @@ dt_status DT_CPU_KERNEL(attention_cached)(const dt_call *call)
 #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(dt_cpu_threads(call, start + tokens, h.ldq))
     for (int64_t block = 0; block < blocks; block++)
         for (int64_t head = 0; head < h.count; head++) {
-            queries b = block_at(NULL, tokens, block * QUERIES);
+            queries b = block_at(a, NULL, tokens, block * QUERIES);
             int64_t kv = kv_of(&h, head) * h.width, mine = b.key0 * h.ldq + head * h.width;
             b.key0 += start;
             attend(&h, &b, (real)a->scale, q + mine, kcache + kv, vcache + kv, o + mine, NULL, scratch(call, 1));
@@ -255,7 +256,7 @@ static void backward_head(const dt_call *call, const heads *h, int64_t sequence,
     for (int64_t head = 0; head < h->count; head++) {
         if (kv_of(h, head) != kv_head) continue;
         for (int64_t at = 0; at < a->seq; at += QUERIES) {
-            queries b = block_at(DT_IN_I32(call, 6) + token, a->seq, at);
+            queries b = block_at(a, DT_IN_I32(call, 6) + token, a->seq, at);
             int64_t mine = (token + at) * h->ldq + head * h->width;
             slices t = {.dout = DT_IN(call, 0) + mine,
                         .q = DT_IN(call, 1) + mine,

@@ -153,7 +153,7 @@ static dt_val make_attention(const setting *s)
         kv[i - 1] = dt_graph_weight(s->g, i == 1 ? "k" : "v", 2, (int64_t[]){N, kv_heads * D}, split);
         dt_graph_make_trainable(s->g, kv[i - 1]);
     }
-    return dt_attention(s->g, matrix(s, 0), kv[0], kv[1], pos, 2, D, H, kv_heads, 0.8);
+    return dt_attention(s->g, matrix(s, 0), kv[0], kv[1], pos, 2, D, H, kv_heads, 0.8, 0);
 }
 
 static const struct {

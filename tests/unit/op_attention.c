@@ -9,13 +9,16 @@ static int32_t pos[2048];
 
 typedef struct shape {
     int64_t sequences, seq, heads, kv_heads, width;
-    int64_t row; /* tokens of the rows packed into a sequence */
+    int64_t row;    /* tokens of the rows packed into a sequence */
+    int64_t window; /* that a token sees; 0: all of its row */
 } shape;
 
 /* One row alone, many rows, a block of queries whose first keys belong to another row, one kv head for all; lengths on
- * both sides of the kernel's blocks of 64 queries and 256 keys. */
-static const shape shapes[] = {{1, 1, 1, 1, 1, 1},     {2, 7, 4, 2, 3, 7},     {3, 65, 2, 2, 8, 10},
-                               {1, 330, 2, 1, 5, 290}, {2, 257, 4, 4, 6, 257}, {1, 600, 3, 1, 4, 600}};
+ * both sides of the kernel's blocks of 64 queries and 256 keys; windows shorter than a block, a row and neither. */
+static const shape shapes[] = {{1, 1, 1, 1, 1, 1, 0},       {2, 7, 4, 2, 3, 7, 0},      {3, 65, 2, 2, 8, 10, 0},
+                               {1, 330, 2, 1, 5, 290, 0},   {2, 257, 4, 4, 6, 257, 0},  {1, 600, 3, 1, 4, 600, 0},
+                               {3, 65, 2, 2, 8, 10, 4},     {2, 100, 2, 1, 3, 100, 1},  {1, 330, 2, 1, 5, 290, 70},
+                               {1, 600, 3, 1, 4, 600, 300}, {1, 600, 3, 1, 4, 600, 601}};
 #define FOR_SHAPES(s) for (const shape *s = shapes; s < shapes + sizeof shapes / sizeof *shapes; s++)
 
 static void set_up(const shape *s)
@@ -30,7 +33,7 @@ static void set_up(const shape *s)
 
 static dt_attention_attr attr_of(const shape *s)
 {
-    return (dt_attention_attr){s->seq, s->width, s->heads, s->kv_heads, 0.6};
+    return (dt_attention_attr){s->seq, s->width, s->heads, s->kv_heads, 0.6, s->window};
 }
 
 static double score(const shape *s, int64_t t, int64_t key, int64_t head)
@@ -52,7 +55,9 @@ static void reference(const shape *s)
     for (int64_t t = 0; t < n; t++) {
         for (int64_t head = 0; head < s->heads; head++) {
             double max = -INFINITY, sum = 0, delta = 0, p[600];
-            const int64_t first = t - pos[t], kv = head * s->kv_heads / s->heads * d, mine = t * ldq + head * d;
+            const int64_t row = t - pos[t], window = s->window > 0 ? t - s->window + 1 : row;
+            const int64_t first = window > row ? window : row, kv = head * s->kv_heads / s->heads * d,
+                          mine = t * ldq + head * d;
             for (int64_t j = first; j <= t; j++) max = fmax(max, p[j - first] = score(s, t, j, head));
             for (int64_t j = first; j <= t; j++) sum += p[j - first] = exp(p[j - first] - max);
             lse[t * s->heads + head] = max + log(sum);
@@ -141,7 +146,7 @@ static double weighted_output(const shape *s)
 
 Test(attention, gradient_matches_finite_differences)
 {
-    const shape s = {1, 70, 2, 1, 3, 50};
+    const shape s = {1, 70, 2, 1, 3, 50, 20};
     const double h = 1e-5;
     dt_attention_attr attr = attr_of(&s);
     dt_call call;
@@ -226,15 +231,15 @@ static void check_split(const shape *s, int ranks, bool split_kv)
 
 Test(attention, slices_of_heads_are_those_of_the_whole)
 {
-    check_split(&(shape){2, 33, 4, 2, 3, 20}, 2, true);
-    check_split(&(shape){2, 33, 4, 2, 3, 20}, 2, false);
-    check_split(&(shape){1, 70, 4, 2, 3, 70}, 4, false);
-    check_split(&(shape){1, 70, 4, 1, 3, 70}, 2, false);
+    check_split(&(shape){2, 33, 4, 2, 3, 20, 0}, 2, true);
+    check_split(&(shape){2, 33, 4, 2, 3, 20, 8}, 2, false);
+    check_split(&(shape){1, 70, 4, 2, 3, 70, 0}, 4, false);
+    check_split(&(shape){1, 70, 4, 1, 3, 70, 0}, 2, false);
 }
 
 Test(attention, heads_without_their_kv_heads_are_an_error)
 {
-    const shape s = {1, 4, 4, 2, 2, 4};
+    const shape s = {1, 4, 4, 2, 2, 4, 0};
     double part[3][64];
     set_up(&s);
     dt_attention_attr attr = attr_of(&s);
@@ -278,9 +283,10 @@ static void generate(const shape *s, bool f64, int64_t at, int64_t count, double
 Test(attention, tokens_one_by_one_see_what_they_see_together)
 {
     static const int64_t steps[] = {1, 5, 70, 1, 1, 2};
-    const shape s = {1, 80, 4, 2, 3, 80};
     static double kcache[80 * 6], vcache[80 * 6], result[80 * 12];
-    for (int f64 = 0; f64 < 2; f64++) {
+    for (int variant = 0; variant < 4; variant++) {
+        const bool f64 = variant & 1;
+        const shape s = {1, 80, 4, 2, 3, 80, variant < 2 ? 0 : 9};
         set_up(&s);
         reference(&s);
         for (int i = 0; i < 80 * 6; i++) kcache[i] = vcache[i] = NAN; /* behind the last token nothing is read */
@@ -300,7 +306,7 @@ Test(attention, tokens_one_by_one_see_what_they_see_together)
 
 Test(attention, more_tokens_than_the_cache_holds_are_an_error)
 {
-    const shape s = {1, 3, 1, 1, 1, 3};
+    const shape s = {1, 3, 1, 1, 1, 3, 0};
     const int32_t start = 2;
     dt_attention_attr attr = attr_of(&s);
     double x[3] = {0};
