@@ -11,9 +11,8 @@ typedef struct dt_delta dt_delta;
 
 /** What a selection pass hands to a method: for each value that it had scored, this rank's slice of the scores. */
 typedef struct dt_score {
-    const char *name; /* of the weight */
-    const float
-        *value; /* local slice, row-major; the same bits on every rank that holds the same slice. NULL: unknown */
+    const char *name;   /* of the weight */
+    const float *value; /* local slice, row-major; the same bits on every rank that holds it. NULL: not known */
     int ndim;
     int64_t dim[DT_DIMS], local[DT_DIMS], off[DT_DIMS];
     bool counts;   /* this rank stands for the slice: of several ranks with the same slice exactly one counts */

@@ -102,24 +102,23 @@ static void fish_score_options(const dt_delta *d, int64_t *samples, bool *expect
     *expected = d->config->fish->fisher == DTRAIN__FISHER_KIND__EXPECTED;
 }
 
-/* How many values of its weights each rank would train if all were alike; their sum is what keep says. */
+/* How many values of its weights this rank would train if all were alike (rounded up). Over all weights they are as
+ * many as keep says. */
 static dt_status choose_evenly(dt_delta *d, const dt_score *score, int n)
 {
     const double keep = d->config->fish->keep;
     int64_t before = 0;
     for (int i = 0; i < n; i++) {
         const dt_score *s = &score[i];
-        int64_t count = 1, slices = 1, slice = 0;
+        int64_t count = 1, slices = 1;
         mask *m = NULL;
         for (int k = 0; k < s->ndim; k++) {
-            int64_t parts = s->dim[k] / s->local[k];
             count *= s->dim[k];
-            slices *= parts;
-            slice = slice * parts + s->off[k] / s->local[k];
+            slices *= s->dim[k] / s->local[k];
         }
         DT_TRY(add_mask(d, s->name, 0, &m));
         m->total = (int64_t)(floor(keep * (double)(before + count)) - floor(keep * (double)before));
-        m->count = m->total / slices + (slice < m->total % slices);
+        m->count = (m->total + slices - 1) / slices;
         before += count;
     }
     return DT_OK;

@@ -76,9 +76,9 @@ dt_score dt_job_slice(const dt_graph *g, dt_val w);
 
 /** Runs the selection pass of every delta that has one and has not chosen yet. */
 dt_status dt_job_select(dt_job *job) DT_WARN_UNUSED;
-/** For planning, where there is no data: every method that selects takes an even share of what it targets, as this rank
- *  of `mesh` holds it. *any: is there such a method? Local. */
-dt_status dt_job_assume_selection(dt_job *job, const dt_mesh *mesh, bool *any) DT_WARN_UNUSED;
+/** For planning, where there is no data: every method that selects and has not chosen takes an even share of what it
+ *  targets, as this rank of `mesh` holds it. Local. */
+dt_status dt_job_assume_selection(dt_job *job, const dt_mesh *mesh) DT_WARN_UNUSED;
 /** Takes the selections recorded in a checkpoint instead. */
 dt_status dt_job_restore_selection(dt_job *job, const dt_ckpt *ck) DT_WARN_UNUSED;
 

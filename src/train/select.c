@@ -126,6 +126,11 @@ static dt_status collect(dt_job *job, const dt_graph *g, const dt_exec *exec, co
     return st;
 }
 
+static bool must_choose(const dt_delta *d)
+{
+    return d->method->choose != NULL && !d->method->chosen(d);
+}
+
 static dt_status select_one(dt_job *job, dt_delta *d)
 {
     int64_t samples = 0;
@@ -168,10 +173,8 @@ done:
 
 dt_status dt_job_select(dt_job *job)
 {
-    for (int i = 0; i < job->deltas.n; i++) {
-        dt_delta *d = &job->deltas.delta[i];
-        if (d->method->choose != NULL && !d->method->chosen(d)) DT_TRY(select_one(job, d));
-    }
+    for (int i = 0; i < job->deltas.n; i++)
+        if (must_choose(&job->deltas.delta[i])) DT_TRY(select_one(job, &job->deltas.delta[i]));
     return DT_OK;
 }
 
@@ -201,19 +204,14 @@ static dt_status assume_one(const dt_graph *g, dt_delta *d)
     return st;
 }
 
-dt_status dt_job_assume_selection(dt_job *job, const dt_mesh *mesh, bool *any)
+dt_status dt_job_assume_selection(dt_job *job, const dt_mesh *mesh)
 {
     dt_graph *g = NULL;
     dt_status st = DT_OK;
-    *any = false;
-    for (int i = 0; i < job->deltas.n; i++) *any |= job->deltas.delta[i].method->choose != NULL;
-    if (!*any) return DT_OK;
-    DT_TRY(build_bare(job, mesh, &g));
     for (int i = 0; i < job->deltas.n && st == DT_OK; i++) {
-        dt_delta *d = &job->deltas.delta[i];
-        if (d->method->choose == NULL) continue;
-        if (d->method->chosen(d)) d->method->destroy(d); /* of another mesh */
-        st = assume_one(g, d);
+        if (!must_choose(&job->deltas.delta[i])) continue;
+        if (g == NULL) DT_TRY(build_bare(job, mesh, &g));
+        st = assume_one(g, &job->deltas.delta[i]);
     }
     dt_graph_destroy(g);
     return st;
