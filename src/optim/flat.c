@@ -87,7 +87,10 @@ dt_status dt_flat_create(dt_graph *g, const Dtrain__Optim *config, dt_flat *out)
         flat.global_count += dt_value_count(g, p->param);
         DT_GOTO(settings_of(config, g->value[v].name, p), failed);
     }
-    if (flat.n == 0) DT_GOTO(dt_fail(DT_ERR_CONFIG, "the deltas train nothing"), failed);
+    if (flat.n == 0)
+        DT_GOTO(
+            dt_fail(DT_ERR_CONFIG, "the deltas train nothing: their targets hold no value of the kind that they train"),
+            failed);
     qsort(flat.param, (size_t)flat.n, sizeof *flat.param, by_section);
     for (int i = 0; i < flat.n; i++) {
         flat.param[i].offset = flat.count;
