@@ -25,6 +25,7 @@ static void lora_attach(dt_delta *d, dt_graph *g, dt_site *site)
     snprintf(name, sizeof name, "%s.lora_B.weight", site->path);
     dt_val b = dt_delta_param(d, g, name, 2, (int64_t[]){out, r}, (dt_tie[]){{site->w, 0}, {DT_NONE, 0}},
                               (dt_init){DT_INIT_ZERO, 0});
+    if (a == DT_NONE || b == DT_NONE) return;
 
     dt_graph_seek(g, g->value[site->y].producer);
     dt_val x = site->x;
