@@ -61,14 +61,13 @@ static inline void tiny_place(tiny *t, int rank, int ranks)
 /** Build, attach, grad, shard. Methods that select have taken an even share, but in the pass that scores. */
 static inline void tiny_build(tiny *t, dt_purpose purpose)
 {
-    bool any;
     dt_graph_destroy(t->g);
     t->g = NULL;
-    if (purpose != DT_FOR_FISHER) OK(dt_job_assume_selection(&t->job, &t->job.mesh, &any));
-    for (int i = 0; purpose == DT_FOR_FISHER && i < t->job.deltas.n; i++) {
+    for (int i = 0; i < t->job.deltas.n; i++) { /* what was taken may have been another rank's */
         dt_delta *d = &t->job.deltas.delta[i];
         if (d->method->destroy != NULL) d->method->destroy(d);
     }
+    if (purpose != DT_FOR_FISHER) OK(dt_job_assume_selection(&t->job, &t->job.mesh));
     OK(dt_job_build(&t->job, &t->job.mesh, purpose, t->sequences, TINY_SEQ, false, &t->g, &t->io));
 }
 
