@@ -61,6 +61,8 @@ static dt_val new_value(dt_graph *g, const char *name, dt_kind kind, dt_type typ
 {
     if (g->status != DT_OK) return DT_NONE;
     if (ndim < 1 || ndim > DT_DIMS) return dt_graph_fail(g, DT_ERR_INTERNAL, "value %s: %d dimensions", name, ndim);
+    int64_t shape[DT_DIMS]; /* `dim` may be another value's, which moves when the array grows */
+    for (int i = 0; i < DT_DIMS; i++) shape[i] = i < ndim ? dim[i] : 1;
     if (!took(g, dt_grow(&g->value, &g->value_cap, g->values + 1, sizeof *g->value))) return DT_NONE;
     dt_value *v = &g->value[g->values];
     *v = (dt_value){.kind = kind, .type = type, .ndim = ndim, .split = DT_NO_SPLIT};
@@ -68,10 +70,10 @@ static dt_val new_value(dt_graph *g, const char *name, dt_kind kind, dt_type typ
     v->producer = DT_NONE;
     v->base = v->index = DT_NONE;
     for (int i = 0; i < DT_DIMS; i++) {
-        v->dim[i] = v->local[i] = i < ndim ? dim[i] : 1;
+        v->dim[i] = v->local[i] = shape[i];
         v->tie[i] = (dt_tie){DT_NONE, 0};
-        if (i < ndim && dim[i] < 1 && kind != DT_KIND_PARAM && kind != DT_KIND_STATE && kind != DT_KIND_CONST)
-            return dt_graph_fail(g, DT_ERR_INTERNAL, "value %s: dimension %d is %lld", v->name, i, (long long)dim[i]);
+        if (shape[i] < 1 && (kind == DT_KIND_INPUT || kind == DT_KIND_WEIGHT)) /* a rank may hold none of a delta */
+            return dt_graph_fail(g, DT_ERR_INTERNAL, "value %s: dimension %d is %lld", v->name, i, (long long)shape[i]);
     }
     if (v->name == NULL) return dt_graph_fail(g, DT_ERR_MEMORY, "out of memory");
     return (dt_val)g->values++;

@@ -92,6 +92,14 @@ Test(graph_build, large_graphs_keep_their_links, .init = begin, .fini = end)
     cr_assert_eq(before, v);
 }
 
+Test(graph_build, a_value_takes_the_shape_of_another_one, .init = begin, .fini = end)
+{
+    dt_val v = x;
+    for (int i = 0; i < 3000; i++) v = dt_graph_temp(g, DT_TYPE_ACC, 2, dt_value_of(g, v)->dim);
+    cr_assert_eq(dt_value_of(g, v)->dim[0], 2);
+    cr_assert_eq(dt_value_of(g, v)->dim[1], 3);
+}
+
 Test(graph_build, uses_are_replaced_behind_a_node_only, .init = begin, .fini = end)
 {
     dt_val a = dt_scale(g, x, 1), b = dt_scale(g, a, 2), c = dt_scale(g, a, 3), d = dt_add(g, a, a);
@@ -169,10 +177,11 @@ Test(graph_build, builders_given_nothing_build_nothing, .init = begin, .fini = e
     cr_assert_eq(dt_graph_status(g), DT_OK);
 }
 
-Test(graph_build, empty_dimensions_are_for_parameters_and_states_only, .init = begin, .fini = end)
+Test(graph_build, a_rank_may_hold_nothing_of_a_delta_but_not_of_the_backbone, .init = begin, .fini = end)
 {
     cr_assert_neq(dt_graph_param(g, "p", 1, (int64_t[]){0}, NULL), DT_NONE);
-    cr_assert_neq(dt_graph_state(g, "s", DT_TYPE_ACC, 1, (int64_t[]){0}, DT_NO_SPLIT), DT_NONE);
+    dt_val state = dt_graph_state(g, "s", DT_TYPE_ACC, 1, (int64_t[]){0}, DT_NO_SPLIT);
+    cr_assert_neq(dt_all_reduce(g, state, DT_AXES_DATA, DT_COMM_SUM), DT_NONE);
     cr_assert_eq(dt_graph_weight(g, "w", 2, (int64_t[]){4, 0}, DT_NO_SPLIT), DT_NONE);
     cr_assert_eq(dt_graph_status(g), DT_ERR_INTERNAL);
     cr_assert(strstr(dt_error_text(), "w: dimension 1 is 0") != NULL, "%s", dt_error_text());
