@@ -189,6 +189,7 @@ static dt_status provide_weight(dt_delta *d, const dt_graph *g, dt_val w, dt_dev
     float *all = NULL;
     DT_TRY(dt_store_new(store, name, n * sizeof *m->index, &index));
     DT_TRY(device->ops->put_bytes(device, index, m->index, n * sizeof *m->index));
+    if (g->value[w].kind == DT_KIND_PARAM) return DT_OK; /* another delta trains it: the sum is made in the graph */
     snprintf(name, sizeof name, "w0:%s.%s", d->name, g->value[w].name);
     DT_TRY(dt_store_new(store, name, n * device->ops->acc_size, &frozen));
     size_t count = (size_t)dt_value_local_count(g, w);
@@ -203,7 +204,8 @@ static dt_status provide_weight(dt_delta *d, const dt_graph *g, dt_val w, dt_dev
 static dt_status fish_provide(dt_delta *d, const dt_graph *g, dt_device *device, dt_store *store)
 {
     for (int64_t v = 0; v < g->values; v++)
-        if (g->value[v].kind == DT_KIND_WEIGHT) DT_TRY(provide_weight(d, g, (dt_val)v, device, store));
+        if (g->value[v].kind == DT_KIND_WEIGHT || g->value[v].kind == DT_KIND_PARAM)
+            DT_TRY(provide_weight(d, g, (dt_val)v, device, store));
     return DT_OK;
 }
 
