@@ -35,14 +35,18 @@ typedef struct adamw {
     real step, root, eps;     /* lr / (1 - beta1^t), sqrt(1 - beta2^t) */
 } adamw;
 
+/* Rounds where PyTorch does: the decayed parameter in a loop of its own, so that it is not joined to the step by a
+ * fused multiply-add; always the same way, that difference would grow with the steps. */
 DT_VECTOR static void adamw_step(const adamw *a, int64_t n, real *restrict p, real *restrict m, real *restrict v,
                                  const real *restrict grad)
 {
+    if (a->keep != 1)
+        for (int64_t i = 0; i < n; i++) p[i] *= a->keep;
     for (int64_t i = 0; i < n; i++) {
         real g = grad[i] * a->factor;
         m[i] += (g - m[i]) * a->rest1;
         v[i] = v[i] * a->beta2 + g * g * a->rest2;
-        p[i] = p[i] * a->keep - a->step * (m[i] / (root_of(v[i]) / a->root + a->eps));
+        p[i] -= a->step * m[i] / (root_of(v[i]) / a->root + a->eps);
     }
 }
 

@@ -7,8 +7,7 @@
 #include "op/rmsnorm.h"
 #include "op/rope.h"
 #include "op/swiglu.h"
-#include <criterion/criterion.h>
-#include <string.h>
+#include "place.h"
 
 enum { N = 4, C = 6, V = 10 };
 
@@ -30,43 +29,6 @@ static void end(void)
 {
     dt_graph_destroy(g);
 }
-
-/* r replicated, 0 and 1 split, p partial, l partial lse, u unset. */
-static dt_place place_of(char letter)
-{
-    switch (letter) {
-    case '0': return DT_PLACE_S(0);
-    case '1': return DT_PLACE_S(1);
-    case 'p': return DT_PLACE_P;
-    case 'l': return DT_PLACE_LSE;
-    case 'u': return (dt_place){DT_PLACE_UNSET, 0};
-    default: return DT_PLACE_R;
-    }
-}
-
-typedef struct rule {
-    const char *have, *want, *out;
-} rule;
-
-static void check(int32_t node, const rule *rules, size_t count)
-{
-    cr_assert_neq(node, DT_NONE);
-    const dt_node *n = &g->node[node];
-    for (size_t r = 0; r < count; r++) {
-        dt_place in[DT_MAX_IN], want[DT_MAX_IN], out[DT_MAX_OUT];
-        for (int i = 0; i < n->nin; i++) in[i] = want[i] = place_of(rules[r].have[i]);
-        dt_placing p = {g, n, DT_AXIS_TENSOR_MAJOR, in, want, out};
-        if (n->op->place != NULL) n->op->place(&p);
-        else dt_place_elementwise(&p);
-        for (int i = 0; i < n->nin; i++)
-            cr_assert(dt_place_equal(want[i], place_of(rules[r].want[i])), "%s of %s: input %d is wanted %d.%d",
-                      n->op->name, rules[r].have, i, want[i].kind, want[i].dim);
-        for (int i = 0; i < n->nout; i++)
-            cr_assert(dt_place_equal(out[i], place_of(rules[r].out[i])), "%s of %s: output %d is %d.%d", n->op->name,
-                      rules[r].have, i, out[i].kind, out[i].dim);
-    }
-}
-#define CHECK(node, ...) check(node, (const rule[]){__VA_ARGS__}, sizeof((const rule[]){__VA_ARGS__}) / sizeof(rule))
 
 static int32_t node_of(dt_val v)
 {
