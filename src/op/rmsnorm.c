@@ -8,12 +8,12 @@ enum { G_DY, G_X, G_GAIN, G_RSTD, G_NIN }; /* of rmsnorm_grad */
 static void shape(dt_graph *g, dt_node *n)
 {
     const dt_value x = *dt_value_of(g, n->in[X]), *gain = dt_value_of(g, n->in[GAIN]);
-    if (x.ndim != 2 || gain->ndim != 1 || gain->dim[0] != x.dim[1]) {
+    if (x.ndim != 2 || gain->ndim != 1 || x.dim[1] % gain->dim[0] != 0) {
         dt_graph_fail(g, DT_ERR_INTERNAL, "rmsnorm: %s does not fit the rows of %s", gain->name, x.name);
         return;
     }
     n->out[Y] = dt_graph_temp(g, x.type, 2, x.dim);
-    n->out[RSTD] = dt_graph_temp(g, DT_TYPE_ACC, 1, x.dim);
+    n->out[RSTD] = dt_graph_temp(g, DT_TYPE_ACC, 2, (int64_t[]){x.dim[0], x.dim[1] / gain->dim[0]});
 }
 
 static void grad(dt_graph *g, const dt_node *n, const dt_val *dout, const bool *want, dt_val *din)
@@ -25,20 +25,34 @@ static void grad(dt_graph *g, const dt_node *n, const dt_val *dout, const bool *
     if (want[GAIN]) din[GAIN] = dt_graph_out(g, node, 1);
 }
 
+/* Has every row of x several groups? */
+static bool is_grouped(const dt_placing *p, int x, int gain)
+{
+    return dt_value_of(p->g, p->node->in[x])->dim[1] > dt_value_of(p->g, p->node->in[gain])->dim[0];
+}
+
+/* What input `i` may stay as: whole, split along tokens, or between groups. */
+static dt_place place_rows(const dt_placing *p, int i, bool grouped)
+{
+    dt_place at = dt_place_is_partial(p->in[i]) ? dt_place_resolved(p, i) : p->in[i];
+    return dt_place_equal(at, DT_PLACE_S(1)) && !grouped ? DT_PLACE_R : at;
+}
+
 static void place(const dt_placing *p)
 {
-    dt_place x = dt_place_is_partial(p->in[X]) ? dt_place_resolved(p, X) : p->in[X];
-    if (x.kind == DT_SPLIT && x.dim != 0) x = DT_PLACE_R;
+    dt_place x = place_rows(p, X, is_grouped(p, X, GAIN));
     p->want[X] = p->out[Y] = p->out[RSTD] = x;
     p->want[GAIN] = DT_PLACE_R;
 }
 
 static bool example(dt_graph *g, int variant, dt_val *result)
 {
-    static const int64_t size[][2] = {{3, 7}, {1, 5}, {4, 1}};
-    if (variant > 2) return false;
-    dt_val x = dt_graph_param(g, "x", 2, size[variant], NULL);
-    *result = dt_rmsnorm(g, x, dt_graph_param(g, "gain", 1, &size[variant][1], NULL), variant == 2 ? 0.1 : 1e-5);
+    static const struct {
+        int64_t x[2], gain;
+    } size[] = {{{3, 7}, 7}, {{1, 5}, 5}, {{4, 1}, 1}, {{3, 12}, 4}};
+    if (variant > 3) return false;
+    dt_val x = dt_graph_param(g, "x", 2, size[variant].x, NULL);
+    *result = dt_rmsnorm(g, x, dt_graph_param(g, "gain", 1, &size[variant].gain, NULL), variant == 2 ? 0.1 : 1e-5);
     return true;
 }
 
@@ -69,13 +83,12 @@ static void grad_shape(dt_graph *g, dt_node *n)
     n->out[1] = dt_graph_temp(g, DT_TYPE_ACC, 1, gain.dim);
 }
 
-/* Rows stay together. Where they are split, the gain's gradient is each rank's sum over its own. */
+/* Split as x is; else as the others are. Where rows are split, the gain's gradient is each rank's sum over its own. */
 static void grad_place(const dt_placing *p)
 {
+    const int order[] = {G_X, G_RSTD, G_DY};
     dt_place rows = DT_PLACE_R;
-    if (dt_place_is_partial(p->in[G_DY])) rows = dt_place_resolved(p, G_DY);
-    for (int i = 0; i < G_NIN; i++)
-        if (i != G_GAIN && dt_place_equal(p->in[i], DT_PLACE_S(0))) rows = DT_PLACE_S(0);
+    for (int i = 0; i < 3 && rows.kind != DT_SPLIT; i++) rows = place_rows(p, order[i], is_grouped(p, G_X, G_GAIN));
     for (int i = 0; i < G_NIN; i++) p->want[i] = i == G_GAIN ? DT_PLACE_R : rows;
     p->out[0] = rows;
     p->out[1] = rows.kind == DT_SPLIT ? DT_PLACE_P : DT_PLACE_R;

@@ -19,12 +19,21 @@ DT_VECTOR static void normalise(int64_t C, real rstd, const real *x, const real 
     for (int64_t j = 0; j < C; j++) y[j] = x[j] * rstd * gain[j];
 }
 
+/* Every group of C features is a row of its own here. */
+static dt_status check_groups(const dt_call *call, int x, int64_t C)
+{
+    if (call->in[x].dim[1] % C == 0) return DT_OK;
+    return dt_fail(DT_ERR_INTERNAL, "a slice of %lld columns cuts groups of %lld", (long long)call->in[x].dim[1],
+                   (long long)C);
+}
+
 dt_status DT_CPU_KERNEL(rmsnorm)(const dt_call *call)
 {
-    const int64_t N = call->in[0].dim[0], C = call->in[0].dim[1];
+    const int64_t C = call->in[1].dim[0], N = dt_tensor_count(&call->in[0]) / C;
     const double eps = DT_ATTR(dt_rmsnorm_attr, call)->eps;
     const real *x = DT_IN(call, 0), *gain = DT_IN(call, 1);
     real *y = DT_OUT(call, 0), *rstd = DT_OUT(call, 1);
+    DT_TRY(check_groups(call, 0, C));
 #pragma omp parallel for num_threads(dt_cpu_threads(call, N, C))
     for (int64_t n = 0; n < N; n++) {
         real r = (real)(1.0 / sqrt(sum_squares(C, x + n * C) / (double)C + eps));
@@ -59,9 +68,10 @@ DT_VECTOR static void gain_gradient(int64_t N, int64_t cols, int64_t C, const re
 
 dt_status DT_CPU_KERNEL(rmsnorm_grad)(const dt_call *call)
 {
-    const int64_t N = call->in[1].dim[0], C = call->in[1].dim[1];
+    const int64_t C = call->in[2].dim[0], N = dt_tensor_count(&call->in[1]) / C;
     const real *dy = DT_IN(call, 0), *x = DT_IN(call, 1), *gain = DT_IN(call, 2), *rstd = DT_IN(call, 3);
     real *dx = DT_OUT(call, 0), *dgain = DT_OUT(call, 1);
+    DT_TRY(check_groups(call, 1, C));
     if (dgain != NULL) { /* first: dx may be written over dy */
 #pragma omp parallel for num_threads(dt_cpu_threads(call, N, C))
         for (int64_t j = 0; j < C; j += COLUMNS)

@@ -114,6 +114,14 @@ static dt_val make_rmsnorm(const setting *s)
     return dt_rmsnorm(s->g, matrix(s, 0), vector(s, 1), 1e-5);
 }
 
+/* Groups of two features each: four ranks hold one. */
+static dt_val make_grouped_rmsnorm(const setting *s)
+{
+    dt_val gain = dt_graph_weight(s->g, "vector", 1, (int64_t[]){2}, split_of(s, s->place[1]));
+    dt_graph_make_trainable(s->g, gain);
+    return dt_rmsnorm(s->g, matrix(s, 0), gain, 1e-5);
+}
+
 static dt_val make_embed(const setting *s)
 {
     return dt_embed(s->g, integers(s, "numbers", 0), matrix(s, 1));
@@ -167,6 +175,7 @@ static const struct {
     {"swiglu", make_swiglu, 1, {"r01p", "r01p", "-"}},
     {"bias", make_bias, 1, {"r01p", "r0", "-"}},
     {"rmsnorm", make_rmsnorm, 1, {"r01p", "r0", "-"}},
+    {"rmsnorm of groups", make_grouped_rmsnorm, 1, {"r01p", "r0", "-"}},
     {"embed", make_embed, 1, {"r0", "r01p", "-"}},
     {"rope", make_rope, 1, {"r01p", "r0", "-"}},
     {"xent", make_xent, 1, {"r01p", "r01p", "r0"}},

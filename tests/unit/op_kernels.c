@@ -84,7 +84,7 @@ Test(embed, slice_of_the_vocabulary_gives_and_takes_only_its_rows)
                                 .nout = 1, .out = {dw}});
 }
 
-/* y, rstd, dx, dgain of rows x with gain b and gradient c. */
+/* y, rstd, dx, dgain of rows x with gain b and gradient c: rows, or groups of features, of C. */
 static void rmsnorm_reference(int64_t N, int64_t C, double eps, const double *x, double *y, double *rstd, double *dx,
                               double *dgain)
 {
@@ -126,6 +126,21 @@ Test(rmsnorm, kernel_and_gradient_agree_with_the_formulas)
         grad.out[1] = ABSENT;
         check_kernel(&grad);
     }
+}
+
+/* Three groups a row are as many rows three times as short. */
+Test(rmsnorm, groups_of_features_are_rows_of_their_own)
+{
+    enum { N = 150, G = 3, C = 22 };
+    static double y[N * G * C], dx[N * G * C], rstd[N * G], dgain[C];
+    const dt_rmsnorm_attr attr = {1e-3};
+    fill_all();
+    rmsnorm_reference(N * G, C, attr.eps, a, y, rstd, dx, dgain);
+    check_kernel(&(kernel_test){KERNEL(rmsnorm), ATTR_OF(attr), .nin = 2, .in = {MATRIX(N, G * C, a), VECTOR(C, b)},
+                                .nout = 2, .out = {MATRIX(N, G * C, y), MATRIX(N, G, rstd)}});
+    check_kernel(&(kernel_test){KERNEL(rmsnorm_grad), ATTR_OF(attr), .nin = 4,
+                                .in = {MATRIX(N, G * C, c), MATRIX(N, G * C, a), VECTOR(C, b), MATRIX(N, G, rstd)},
+                                .nout = 2, .out = {MATRIX(N, G * C, dx), VECTOR(C, dgain)}, .tolerance = 1e-5});
 }
 
 Test(rope, table_and_rotation_of_each_head)
