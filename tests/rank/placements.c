@@ -8,6 +8,8 @@
 #include "op/bias.h"
 #include "op/dropout.h"
 #include "op/embed.h"
+#include "op/gelu.h"
+#include "op/layernorm.h"
 #include "op/matmul.h"
 #include "op/rmsnorm.h"
 #include "op/rope.h"
@@ -114,6 +116,18 @@ static dt_val make_rmsnorm(const setting *s)
     return dt_rmsnorm(s->g, matrix(s, 0), vector(s, 1), 1e-5);
 }
 
+static dt_val make_layernorm(const setting *s)
+{
+    dt_val bias = dt_graph_weight(s->g, "bias", 1, (int64_t[]){WIDTH}, DT_NO_SPLIT);
+    dt_graph_make_trainable(s->g, bias);
+    return dt_layernorm(s->g, matrix(s, 0), vector(s, 1), bias, 1e-5);
+}
+
+static dt_val make_gelu(const setting *s)
+{
+    return dt_gelu(s->g, matrix(s, 0));
+}
+
 /* Groups of two features each: four ranks hold one. */
 static dt_val make_grouped_rmsnorm(const setting *s)
 {
@@ -175,6 +189,8 @@ static const struct {
     {"swiglu", make_swiglu, 1, {"r01p", "r01p", "-"}},
     {"bias", make_bias, 1, {"r01p", "r0", "-"}},
     {"rmsnorm", make_rmsnorm, 1, {"r01p", "r0", "-"}},
+    {"layernorm", make_layernorm, 1, {"r01p", "r0", "-"}},
+    {"gelu", make_gelu, 1, {"r01p", "-", "-"}},
     {"rmsnorm of groups", make_grouped_rmsnorm, 1, {"r01p", "r0", "-"}},
     {"embed", make_embed, 1, {"r0", "r01p", "-"}},
     {"rope", make_rope, 1, {"r01p", "r0", "-"}},

@@ -2,6 +2,7 @@
 #include "kernel.h"
 #include "op/add.h"
 #include "op/dropout.h"
+#include "op/layernorm.h"
 #include "op/rmsnorm.h"
 #include "op/rope.h"
 
@@ -141,6 +142,71 @@ Test(rmsnorm, groups_of_features_are_rows_of_their_own)
     check_kernel(&(kernel_test){KERNEL(rmsnorm_grad), ATTR_OF(attr), .nin = 4,
                                 .in = {MATRIX(N, G * C, c), MATRIX(N, G * C, a), VECTOR(C, b), MATRIX(N, G, rstd)},
                                 .nout = 2, .out = {MATRIX(N, G * C, dx), VECTOR(C, dgain)}, .tolerance = 1e-5});
+}
+
+Test(layernorm, kernel_and_gradient_agree_with_the_formulas)
+{
+    static double bias[MOST], y[MOST], mean[256], rstd[256], dx[MOST], dgain[MOST], dbias[MOST];
+    const dt_layernorm_attr attr = {1e-3};
+    fill_all();
+    fill(bias, MOST, 4);
+    for (int i = 0; i < MOST; i++) a[i] = (double)(float)(a[i] + 30); /* far from the origin: no E x^2 - (E x)^2 */
+    FOR_SHAPES(N, C)
+    {
+        memset(dgain, 0, sizeof dgain);
+        memset(dbias, 0, sizeof dbias);
+        for (int64_t n = 0; n < N; n++) {
+            const double *x = a + n * C, *dy = c + n * C;
+            double m = 0, square = 0, whole = 0, along = 0;
+            for (int64_t j = 0; j < C; j++) m += x[j] / (double)C;
+            for (int64_t j = 0; j < C; j++) square += (x[j] - m) * (x[j] - m) / (double)C;
+            double r = rstd[n] = 1 / sqrt(square + attr.eps);
+            mean[n] = m;
+            for (int64_t j = 0; j < C; j++) whole += b[j] * dy[j] / (double)C;
+            for (int64_t j = 0; j < C; j++) along += b[j] * dy[j] * (x[j] - m) * r / (double)C;
+            for (int64_t j = 0; j < C; j++) {
+                double z = (x[j] - m) * r;
+                y[n * C + j] = z * b[j] + bias[j];
+                dx[n * C + j] = r * (b[j] * dy[j] - whole - z * along);
+                dgain[j] += dy[j] * z;
+                dbias[j] += dy[j];
+            }
+        }
+        check_kernel(&(kernel_test){KERNEL(layernorm), ATTR_OF(attr), .nin = 3,
+                                    .in = {MATRIX(N, C, a), VECTOR(C, b), VECTOR(C, bias)}, .nout = 3,
+                                    .out = {MATRIX(N, C, y), VECTOR(N, mean), VECTOR(N, rstd)},
+                                    .tolerance = 2e-5}); /* the mean of 30 rounds in fp32 */
+        const operand out[] = {MATRIX(N, C, dx), VECTOR(C, dgain), VECTOR(C, dbias)};
+        for (int wanted = 1; wanted < 8 && C > 1; wanted++) { /* of one column dx is 0 but for rounding */
+            kernel_test grad = {
+                KERNEL(layernorm_grad),
+                ATTR_OF(attr),
+                .nin = 5,
+                .in = {MATRIX(N, C, c), MATRIX(N, C, a), VECTOR(C, b), VECTOR(N, mean), VECTOR(N, rstd)},
+                .nout = 3,
+                .tolerance = 5e-5};
+            for (int i = 0; i < 3; i++) grad.out[i] = wanted >> i & 1 ? out[i] : ABSENT;
+            check_kernel(&grad);
+        }
+    }
+}
+
+Test(gelu, kernel_and_gradient_over_the_whole_range)
+{
+    static double da[MOST];
+    const double root = sqrt(2 / acos(-1.0));
+    fill_all();
+    for (int64_t i = 0; i < MOST; i++) a[i] = (double)(float)(a[i] * (i % 4 == 0 ? 8 : 2));
+    a[0] = -200, a[1] = 200, a[2] = 0;
+    for (int64_t i = 0; i < MOST; i++) {
+        double x = a[i], t = tanh(root * (x + 0.044715 * x * x * x));
+        want[i] = x / 2 * (1 + t);
+        da[i] = c[i] * ((1 + t) / 2 + x / 2 * (1 - t * t) * root * (1 + 3 * 0.044715 * x * x));
+    }
+    check_kernel(
+        &(kernel_test){KERNEL(gelu), .nin = 1, .in = {VECTOR(MOST, a)}, .nout = 1, .out = {VECTOR(MOST, want)}});
+    check_kernel(&(kernel_test){KERNEL(gelu_grad), .nin = 2, .in = {VECTOR(MOST, c), VECTOR(MOST, a)}, .nout = 1,
+                                .out = {VECTOR(MOST, da)}});
 }
 
 Test(rope, table_and_rotation_of_each_head)
