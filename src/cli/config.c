@@ -36,9 +36,8 @@ const dt_command dt_command_config = {
     .name = "config",
     .arguments = "CONFIG",
     .summary = "print the configuration with every default filled in",
-    .text = "Prints the full, resolved configuration: the file, --set, and the default of everything that neither "
-            "gives.\n"
-            "The output is a configuration itself.",
+    .text = "Prints the full, resolved configuration: the file, --set, and the default of everything that neither\n"
+            "gives. The output is a configuration itself.",
     .examples = "dtrain config config.pbtxt --set optim.sgd.lr=0.1\n"
                 "dtrain config config.pbtxt --binary > config.pb",
     .options = (const dt_option[]){{"--binary", NULL, "as a binary message (.pb)"}, {0}},

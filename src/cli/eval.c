@@ -91,9 +91,8 @@ const dt_command dt_command_eval = {
     .name = "eval",
     .arguments = "CONFIG",
     .summary = "held-out loss of the backbone with a trained delta",
-    .text = "Mean negative log-likelihood over the target tokens of data.eval. With deltas in CONFIG: as trained, from "
-            "--delta or\n"
-            "the newest checkpoint of run.dir. Without: of the backbone alone.",
+    .text = "Mean negative log-likelihood over the target tokens of data.eval. With deltas in CONFIG: as trained,\n"
+            "from --delta or the newest checkpoint of run.dir. Without: of the backbone alone.",
     .examples = "mpirun -np 4 dtrain eval config.pbtxt\n"
                 "dtrain eval config.pbtxt --delta runs/first/ckpt/step-000100 --json\n"
                 "dtrain eval backbone.pbtxt --per-token nll.jsonl",

@@ -51,7 +51,7 @@ void dt_help_print(void)
            "  mpirun -np 64 dtrain config.pbtxt              train; the same command again resumes\n"
            "  mpirun -np 64 dtrain config.pbtxt --set optim.adamw.lr=1e-4 --set delta[0].lora.rank=4\n"
            "  mpirun -np 64 dtrain eval config.pbtxt         held-out loss with the newest checkpoint\n"
-           "  dtrain generate config.pbtxt --prompt 'Once upon a time'\n\n"
+           "  mpirun -np 2 dtrain generate config.pbtxt --prompt 'Once upon a time'\n\n"
            "environment:\n"
            "  OMP_NUM_THREADS    threads a rank computes with (default: the node's cores over its ranks)\n"
            "  DTRAIN_TIMEOUT     seconds that ranks may wait for each other before the job ends (default: 600)\n"

@@ -278,10 +278,10 @@ const dt_command dt_command_plan = {
     .name = "plan",
     .arguments = "CONFIG",
     .summary = "what each rank will hold, compute and send",
-    .text =
-        "Builds and plans the graph of every rank of a job and prints values, memory, compute and wire of a step, in\n"
-        "one column for ranks that are alike. Reads the backbone's config.json and no weights or data, so it runs\n"
-        "anywhere at once. `delta_comm_bytes` and `tp_comm_bytes` of the run's metrics.jsonl are these figures.",
+    .text = "Builds and plans the graph of every rank of a job and prints values, memory, compute and wire of a\n"
+            "step, in one column for ranks that are alike. Reads the backbone's config.json and no weights or data,\n"
+            "so it runs anywhere at once. delta_comm_bytes and tp_comm_bytes of the run's metrics.jsonl are these\n"
+            "figures.",
     .examples = "dtrain plan config.pbtxt --ranks 64\n"
                 "dtrain plan config.pbtxt --ranks 64 --set parallel.tensor=8 --set train.recompute=true\n"
                 "dtrain plan config.pbtxt --ranks 64 --json",

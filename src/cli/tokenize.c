@@ -58,9 +58,9 @@ const dt_command dt_command_tokenize = {
     .name = "tokenize",
     .arguments = "CONFIG",
     .summary = "ids of text: one line of ids per line of text",
-    .text = "Reads lines of text and prints, for each, its token ids with spaces between. The tokenizer is that of "
-            "backbone.path;\n"
-            "BOS and EOS are put around a line as around a {\"text\": ...} row, by data.add_bos and data.add_eos.",
+    .text = "Reads lines of text and prints, for each, its token ids with spaces between. The tokenizer is that of\n"
+            "backbone.path; BOS and EOS are put around a line as around a {\"text\": ...} row, by data.add_bos and\n"
+            "data.add_eos.",
     .examples = "echo 'Once upon a time' | dtrain tokenize config.pbtxt\n"
                 "dtrain tokenize config.pbtxt --file story.txt --set data.add_bos=false",
     .options = (const dt_option[]){{"--file", "F", "read this file instead of standard input"}, {0}},

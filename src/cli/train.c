@@ -18,11 +18,9 @@ const dt_command dt_command_train = {
     .name = "train",
     .arguments = "CONFIG",
     .summary = "train the deltas of a configuration; goes on where the run folder's checkpoint ends",
-    .text =
-        "Trains. Writes into run.dir: metrics.jsonl (one object a step), config.pbtxt (everything resolved) and ckpt/ "
-        "(the\n"
-        "deltas). The same command again goes on where the newest checkpoint ends, on any number of ranks.\n"
-        "SIGTERM to the ranks, or SIGUSR1 to mpirun: finish the step, save, exit 0.",
+    .text = "Trains. Writes into run.dir: metrics.jsonl (one object a step), config.pbtxt (everything resolved)\n"
+            "and ckpt/ (the deltas). The same command again goes on where the newest checkpoint ends, on any\n"
+            "number of ranks. SIGTERM to the ranks, or SIGUSR1 to mpirun: finish the step, save, exit 0.",
     .examples = "mpirun -np 64 dtrain config.pbtxt\n"
                 "mpirun -np 4 dtrain config.pbtxt --set parallel.tensor=2 --set optim.adamw.lr=1e-4\n"
                 "dtrain config.pbtxt --fresh --set train.steps=20",
