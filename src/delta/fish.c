@@ -86,6 +86,7 @@ static void attach_weight(dt_delta *d, dt_graph *g, dt_val w)
     g->value[val].ragged = g->value[idx].ragged = true;
     g->value[val].local[0] = g->value[idx].local[0] = local;
     dt_graph_seek(g, DT_NONE);
+    g->block = DT_NONE; /* a function of parameters: no block computes it, and none computes it again */
     dt_val trained = dt_scatter_add(g, w, idx, val);
     if (trained != DT_NONE) dt_graph_replace_uses(g, w, trained, g->value[trained].producer);
 }
