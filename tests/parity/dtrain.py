@@ -25,6 +25,7 @@ class Dtrain:
         rate = f"lr: {case.lr} weight_decay: {case.weight_decay}"
         optimizer = {"adamw": f"adamw {{ {rate} beta2: {case.beta2} }}",
                      "sgd": f"sgd {{ {rate} momentum: {case.momentum} }}"}[case.optimizer]
+        group = f'group {{ match: "re:{case.group}" lr_scale: 4 weight_decay: 0 }}' if case.group else ""
         source = f'{{ jsonl: "{rows}" }}'
         text = f"""
             run {{ dir: "{folder}/run" seed: {seed} }}
@@ -34,7 +35,8 @@ class Dtrain:
                     loss_on: {"BOTH" if case.loss_on_prompt else "COMPLETION"} }}
             parallel {{ tensor: {case.tensor} sequence: {case.sequence} }}
             train {{ steps: {STEPS} global_batch: {case.global_batch} micro_batch: {case.micro_batch} }}
-            optim {{ {optimizer} schedule {{ kind: COSINE warmup_steps: {case.warmup} }} clip_norm: {case.clip_norm} }}
+            optim {{ {optimizer} schedule {{ kind: COSINE warmup_steps: {case.warmup} }} clip_norm: {case.clip_norm}
+                     {group} }}
             device: CPU
             """
         self.config.write_text(text.replace("True", "true").replace("False", "false"))

@@ -8,6 +8,7 @@ Prints a table; ends with 1 if a case is out of tolerance.
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -64,12 +65,17 @@ class Case:
     ranks: int = 1
     tensor: int = 1
     sequence: bool = False
+    group: str = ""  # expression over names: these parameters have 4 times the learning rate and no weight decay
 
-    def make_optimizer(self, parameters):
+    def make_optimizer(self, named):
+        apart = [p for name, p in named if self.group and re.fullmatch(self.group, name)]
+        groups = [{"params": [p for _, p in named if all(p is not other for other in apart)]}]
+        if apart:
+            groups.append({"params": apart, "lr": 4 * self.lr, "weight_decay": 0})
         common = dict(lr=self.lr, weight_decay=self.weight_decay)
         if self.optimizer == "adamw":
-            return torch.optim.AdamW(parameters, betas=(0.9, self.beta2), eps=1e-8, **common)
-        return torch.optim.SGD(parameters, momentum=self.momentum, **common)
+            return torch.optim.AdamW(groups, betas=(0.9, self.beta2), eps=1e-8, **common)
+        return torch.optim.SGD(groups, momentum=self.momentum, **common)
 
 
 PACKED = dict(completion=True, packing=True, seq_len=384, n_rows=30, global_batch=4, micro_batch=2)
@@ -93,6 +99,7 @@ CASES = [
     Case("llama3-fish-ranks", "llama3", ranks=4, tensor=2, **FISH, **PACKED),
     Case("biased-lora", "biased", ranks=2, tensor=2),
     Case("biased-full", "biased", "full", lr=5e-4),
+    Case("biased-full-groups", "biased", "full", lr=5e-4, group=".*(norm.weight|bias)"),
 ]
 
 

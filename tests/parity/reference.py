@@ -44,8 +44,9 @@ class Reference:
     def train(self, batches):
         """[(loss, gradient norm before clipping, learning rate, targets)] of each step."""
         case, steps = self.case, []
-        trainable = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = case.make_optimizer(trainable)
+        named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        trainable = [p for _, p in named]
+        optimizer = case.make_optimizer(named)
         schedule = get_cosine_schedule_with_warmup(optimizer, case.warmup, STEPS)
         schedule.step()  # dtrain counts steps from one: no step has the rate 0 in front of the warm-up
         self.model.train()
