@@ -30,6 +30,12 @@ struct dt_saver {
     char digest[DT_CKPT_PARTS][33];
 };
 
+/* Sparse pieces are disjoint: where several tensor ranks hold the same slice of a weight, one stores its entries. */
+static bool stores_entries(const dt_graph *g, dt_val sparse)
+{
+    return dt_job_slice(g, g->value[sparse].tie[0].like).counts;
+}
+
 static dt_status describe(dt_saver *s)
 {
     const dt_flat *flat = &s->t->flat;
@@ -44,6 +50,7 @@ static dt_status describe(dt_saver *s)
     for (int i = 0; i < flat->n; i++) {
         dt_ckpt_tensor d;
         DT_TRY(dt_param_describe(s->t->job, s->t->g, flat->param[i].param, &d, &s->index[i]));
+        if (d.index != NULL && !stores_entries(s->t->g, flat->param[i].param)) d.count = 0;
         d.data = s->copy + flat->param[i].offset;
         s->tensor[DT_CKPT_DELTA][s->tensors[DT_CKPT_DELTA]++] = d;
         const char *param = d.name;
