@@ -88,18 +88,21 @@ typedef struct summary {
     int64_t tensors, values, bytes, missing, unused;
 } summary;
 
-/* The tensors that the family's graph reads, as the files have them. */
+/* The weights of the family's graph, as the files have them: a tensor of its own each, or part of one. */
 static dt_status add_weights(dt_tree *tree, const dt_backbone *bb, const dt_graph *g, summary *sum)
 {
     for (dt_val v = 0; v < g->values; v++) {
         const dt_value *val = &g->value[v];
         if (val->kind != DT_KIND_WEIGHT) continue;
-        const dt_st_tensor *t = bb->weights != NULL ? dt_st_find(bb->weights, val->name) : NULL;
+        bool fits = true;
+        const dt_st_tensor *t = bb->weights != NULL ? dt_weights_find(bb, val, &fits) : NULL;
         dt_leaf leaf = {.name = val->name, .type = "", .ndim = val->ndim, .selected = -1};
         memcpy(leaf.dim, val->dim, (size_t)val->ndim * sizeof *leaf.dim);
-        if (t != NULL) leaf = leaf_of(t);
-        bool fits = t == NULL || t->ndim == val->ndim;
-        for (int d = 0; t != NULL && fits && d < t->ndim; d++) fits = t->dim[d] == val->dim[d];
+        if (t != NULL && !fits) leaf = leaf_of(t);
+        if (t != NULL) {
+            leaf.type = dt_st_type_name(t->type);
+            leaf.bytes = dt_value_count(g, v) * (int64_t)dt_st_type_size(t->type);
+        }
         if (bb->weights != NULL && (t == NULL || !fits)) {
             leaf.mark = DT_MARK_WRONG;
             leaf.note = t == NULL ? "missing" : "another shape than config.json says";
@@ -113,11 +116,18 @@ static dt_status add_weights(dt_tree *tree, const dt_backbone *bb, const dt_grap
     return DT_OK;
 }
 
+static bool is_used(const dt_backbone *bb, const dt_graph *g, const dt_st_tensor *t)
+{
+    for (dt_val v = 0; v < g->values; v++)
+        if (g->value[v].kind == DT_KIND_WEIGHT && dt_weights_find(bb, &g->value[v], NULL) == t) return true;
+    return false;
+}
+
 static dt_status add_unused(dt_tree *tree, const dt_backbone *bb, const dt_graph *g, summary *sum)
 {
     for (int64_t i = 0; bb->weights != NULL && i < dt_st_count(bb->weights); i++) {
+        if (is_used(bb, g, dt_st_at(bb->weights, i))) continue;
         dt_leaf leaf = leaf_of(dt_st_at(bb->weights, i));
-        if (dt_graph_find(g, leaf.name) != DT_NONE) continue;
         leaf.note = "not used";
         sum->unused++;
         DT_TRY(dt_tree_add(tree, &leaf));
@@ -151,7 +161,7 @@ static void print_backbone(const char *path, const dt_backbone *bb)
     printf(
         "%s: %s, %lld layers, width %lld, %lld heads (%lld of keys and values) of %lld, feed-forward %lld, vocabulary "
         "%lld, %lld positions\n",
-        path, bb->family->name, (long long)m->layers, (long long)m->width, (long long)m->heads, (long long)m->kv_heads,
+        path, bb->type, (long long)m->layers, (long long)m->width, (long long)m->heads, (long long)m->kv_heads,
         (long long)m->head_dim, (long long)m->ffn, (long long)m->vocab, (long long)m->max_positions);
 }
 

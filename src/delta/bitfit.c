@@ -12,8 +12,9 @@ static void add_bias(dt_delta *d, dt_graph *g, dt_site *site)
 {
     char name[320];
     snprintf(name, sizeof name, "%s.bias", site->path);
-    const dt_tie tie = {site->w, 0};
-    dt_val b = dt_delta_param(d, g, name, 1, &g->value[site->w].dim[0], &tie, (dt_init){DT_INIT_ZERO, 0});
+    const dt_tie tie = {site->w, site->out_dim};
+    const int64_t out = g->value[site->w].dim[site->out_dim];
+    dt_val b = dt_delta_param(d, g, name, 1, &out, &tie, (dt_init){DT_INIT_ZERO, 0});
     dt_graph_seek(g, g->value[site->y].producer);
     dt_val y = dt_bias(g, site->y, b);
     if (y == DT_NONE) return;

@@ -15,15 +15,16 @@ static void lora_attach(dt_delta *d, dt_graph *g, dt_site *site)
 {
     const Dtrain__Lora *o = d->config->lora;
     const dt_value w = g->value[site->w];
-    const int64_t out = w.dim[0], in = w.dim[1], r = o->rank;
+    const int out_dim = site->out_dim, in_dim = 1 - out_dim;
+    const int64_t out = w.dim[out_dim], in = w.dim[in_dim], r = o->rank;
     const double scale = o->rs ? o->alpha / sqrt((double)r) : o->alpha / (double)r;
     char name[320];
 
     snprintf(name, sizeof name, "%s.lora_A.weight", site->path);
-    dt_val a = dt_delta_param(d, g, name, 2, (int64_t[]){r, in}, (dt_tie[]){{DT_NONE, 0}, {site->w, 1}},
+    dt_val a = dt_delta_param(d, g, name, 2, (int64_t[]){r, in}, (dt_tie[]){{DT_NONE, 0}, {site->w, in_dim}},
                               (dt_init){DT_INIT_UNIFORM, 1.0 / sqrt((double)in)});
     snprintf(name, sizeof name, "%s.lora_B.weight", site->path);
-    dt_val b = dt_delta_param(d, g, name, 2, (int64_t[]){out, r}, (dt_tie[]){{site->w, 0}, {DT_NONE, 0}},
+    dt_val b = dt_delta_param(d, g, name, 2, (int64_t[]){out, r}, (dt_tie[]){{site->w, out_dim}, {DT_NONE, 0}},
                               (dt_init){DT_INIT_ZERO, 0});
     if (a == DT_NONE || b == DT_NONE) return;
 

@@ -116,6 +116,15 @@ dt_val dt_graph_weight(dt_graph *g, const char *name, int ndim, const int64_t *d
     return new_named(g, name, DT_KIND_WEIGHT, DT_TYPE_ACT, ndim, dim, split);
 }
 
+dt_val dt_graph_weight_part(dt_graph *g, const char *name, int ndim, const int64_t *dim, dt_split split, dt_part part)
+{
+    dt_val v = dt_graph_weight(g, name, ndim, dim, split);
+    part.tensor = dt_region_strdup(&g->region, part.tensor);
+    if (part.tensor == NULL) return dt_graph_fail(g, DT_ERR_MEMORY, "out of memory");
+    if (v != DT_NONE) g->value[v].part = part;
+    return v;
+}
+
 dt_val dt_graph_param(dt_graph *g, const char *name, int ndim, const int64_t *dim, const dt_tie *ties)
 {
     dt_val v = new_named(g, name, DT_KIND_PARAM, DT_TYPE_ACC, ndim, dim, DT_NO_SPLIT);

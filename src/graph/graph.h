@@ -62,6 +62,13 @@ typedef struct dt_split {
 } dt_split;
 #define DT_NO_SPLIT ((dt_split){-1, 0})
 
+/** A weight that is part of a stored tensor: [first, first + dim[d]) of its dimension d, which is `full` long there. */
+typedef struct dt_part {
+    const char *tensor; /* NULL: the weight is the whole tensor of its own name */
+    int dim;
+    int64_t first, full;
+} dt_part;
+
 /** Dimension i of a parameter is split as dimension `dim` of value `like` is (like DT_NONE: it is not). */
 typedef struct dt_tie {
     dt_val like;
@@ -88,6 +95,7 @@ typedef struct dt_value {
     int ndim;
     int64_t dim[DT_DIMS]; /* global */
     dt_split split;       /* persistent values */
+    dt_part part;         /* weights */
     dt_tie tie[DT_DIMS];  /* parameters */
     bool ragged;          /* dim[0] differs between ranks: local[0] is set by who made it */
     dt_init init;         /* parameters */
@@ -125,13 +133,15 @@ typedef struct dt_node {
 /** What a site is, hence what a delta may do there. */
 typedef enum dt_site_kind { DT_SITE_LINEAR, DT_SITE_NORM, DT_SITE_EMBED, DT_SITE_HEAD } dt_site_kind;
 
-/** A named point where deltas attach. For a LINEAR y[N,O] = x[N,I] W[O,I]^T + b[O]; a HEAD has no y (its logits are
- * never in memory); an EMBED has no x. `y` is what consumers read: it moves on as deltas attach. */
+/** A named point where deltas attach. For a LINEAR y[N,O] = x[N,I] W[O,I]^T + b[O], or (out_dim 1: the checkpoint's own
+ * layout) x[N,I] W[I,O] + b[O]; a HEAD has no y (its logits are never in memory); an EMBED has no x. `y` is what
+ * consumers read: it moves on as deltas attach. */
 typedef struct dt_site {
     const char *path; /* model.layers.3.self_attn.q_proj */
     const char *role; /* block.3.attn.q */
     dt_site_kind kind;
     dt_val x, y, w, b;
+    int out_dim; /* of a linear: the dimension of w that is O; the other one is I */
 } dt_site;
 
 /** A weight that is kept equal to its frozen self plus val at idx, in place: W_flat[idx] = W0[idx] + val. */
@@ -177,6 +187,8 @@ dt_val dt_graph_temp(dt_graph *g, dt_type type, int ndim, const int64_t *dim);
 dt_val dt_graph_input(dt_graph *g, const char *name, dt_type type, int ndim, const int64_t *dim, dt_split split);
 dt_val dt_graph_const(dt_graph *g, const char *name, dt_type type, int ndim, const int64_t *dim, const void *host);
 dt_val dt_graph_weight(dt_graph *g, const char *name, int ndim, const int64_t *dim, dt_split split);
+/** A weight that the checkpoint stores as part of a tensor (whose name is copied). */
+dt_val dt_graph_weight_part(dt_graph *g, const char *name, int ndim, const int64_t *dim, dt_split split, dt_part part);
 /** A trainable parameter (ACC); ties[ndim] say how it follows other values' placement; NULL: replicated. */
 dt_val dt_graph_param(dt_graph *g, const char *name, int ndim, const int64_t *dim, const dt_tie *ties);
 dt_val dt_graph_state(dt_graph *g, const char *name, dt_type type, int ndim, const int64_t *dim, dt_split split);

@@ -15,19 +15,22 @@ const dt_family *const dt_families[] = {
 #undef DT_FAMILY
     NULL};
 
-static dt_status find_family(const dt_json *config, const dt_family **out)
+static dt_status find_family(const dt_json *config, dt_backbone *bb)
 {
     char known[256] = "";
-    for (const dt_family *const *f = dt_families; *f != NULL; f++) {
-        if ((*f)->match(config)) {
-            *out = *f;
-            return DT_OK;
-        }
-        size_t n = strlen(known);
-        snprintf(known + n, sizeof known - n, "%s%s", n != 0 ? ", " : "", (*f)->name);
-    }
     const char *type = NULL;
     DT_TRY(dt_json_string(config, "model_type", &type));
+    for (const dt_family *const *f = dt_families; *f != NULL; f++) {
+        for (const char *const *t = (*f)->types; *t != NULL; t++) {
+            if (strcmp(*t, type) == 0) {
+                bb->family = *f;
+                bb->type = *t;
+                return DT_OK;
+            }
+            size_t n = strlen(known);
+            snprintf(known + n, sizeof known - n, "%s%s", n != 0 ? ", " : "", *t);
+        }
+    }
     return dt_json_fail(config, "model_type", "%s is not known; known: %s", type, known);
 }
 
@@ -66,7 +69,7 @@ dt_status dt_backbone_open(const char *path, bool random_init, uint64_t seed, bo
                         path),
                 failed);
     DT_GOTO(dt_json_parse_file(file, DT_ERR_MODEL, &config), failed);
-    DT_GOTO(find_family(&config, &bb->family), failed);
+    DT_GOTO(find_family(&config, bb), failed);
     DT_GOTO(bb->family->parse(&config, &bb->region, &bb->own, &bb->info), failed);
     if (load_weights && !random_init) DT_GOTO(dt_st_open(path, &bb->weights), failed);
     DT_GOTO(fingerprint(bb), failed);

@@ -24,10 +24,10 @@ typedef struct dt_batch {
 } dt_batch;
 
 typedef struct dt_family {
-    const char *name;
-    /** Is the checkpoint with this config.json of this family? */
-    int (*match)(const dt_json *config);
-    /** Reads config.json into the family's own struct (in `region`) and *info. Errors name the key. */
+    const char *const *types; /* values of "model_type" in config.json; NULL-terminated */
+    const char *prefix;       /* in front of tensors' names; files saved from the model without its head lack it */
+    /** Reads config.json into the family's own struct (in `region`) and *info. Errors name the key; one that asks for
+     * what the family does not compute is an error (dt_model_check_keys). */
     dt_status (*parse)(const dt_json *config, dt_region *region, void **own, dt_model_info *info);
     /** Builds the graph up to the hidden states [N,C] that the head reads, registers the sites, and sets *head to the
      * head's weight [V,C] (a HEAD site). Errors are the graph's. */
@@ -37,6 +37,7 @@ extern const dt_family *const dt_families[]; /* NULL-terminated: families.def */
 
 typedef struct dt_backbone {
     const dt_family *family;
+    const char *type; /* which of the family's types */
     dt_model_info info;
     void *own;
     char *path;
@@ -60,7 +61,28 @@ dt_status dt_weights_load(const dt_backbone *bb, const dt_graph *g, dt_device *d
 /** Host copy of this rank's slice of one value of the graph that bears a backbone tensor's name. */
 dt_status dt_weights_read(const dt_backbone *bb, const dt_graph *g, dt_val v, float *dst) DT_WARN_UNUSED;
 
+/** The checkpoint's tensor that holds a weight, under its name with or without the family's prefix; NULL: there is
+ * none. *fits (may be NULL): has it the shape that the weight needs? */
+const dt_st_tensor *dt_weights_find(const dt_backbone *bb, const dt_value *weight, bool *fits);
+
+/* ---- Helpers of families that read config.json. ---- */
+
+/** Refuses every key of an object that neither `known` lists (NULL-terminated) nor is known to leave training,
+ * evaluation and generation as they are: what it asks for would silently be left out. null, false, {} and [] ask for
+ * nothing. */
+dt_status dt_model_check_keys(const dt_json *at, const char *const *known) DT_WARN_UNUSED;
+/** An integer that must be there and >= 1. */
+dt_status dt_model_size(const dt_json *config, const char *key, int64_t *out) DT_WARN_UNUSED;
+/** Inverse frequencies f[D/2] of rotary positions, scaling included (rope.c), in `region`. */
+dt_status dt_model_rope(const dt_json *config, int64_t head_dim, dt_region *region, float **f) DT_WARN_UNUSED;
+
 /* ---- Helpers of families (layers.c): each declares its weights, registers its site, returns its output. ---- */
+
+/** Module path and role of a part of block i: <blocks>.<i>.<leaf> and block.<i>.<part>. */
+typedef struct dt_layer_name {
+    char path[128], role[64];
+} dt_layer_name;
+dt_layer_name dt_layer_name_of(const char *blocks, int64_t i, const char *leaf, const char *part);
 
 /** How a linear's weight [O,I] is split over the tensor ranks. */
 typedef enum dt_linear_split {
@@ -72,9 +94,17 @@ typedef enum dt_linear_split {
 /** Linear site `path` (weight `path`.weight, bias `path`.bias if has_bias). */
 dt_val dt_layer_linear(dt_graph *g, const char *path, const char *role, dt_val x, int64_t out, int64_t in,
                        dt_linear_split split, bool has_bias);
+/** The same with the weight in Conv1D's layout, [I,O], and always a bias. fused (NULL: the site's own): path of the
+ * stored linear of `total` outputs of which these are [first, first + out). */
+dt_val dt_layer_conv1d(dt_graph *g, const char *path, const char *role, dt_val x, int64_t out, int64_t in,
+                       dt_linear_split split, const char *fused, int64_t first, int64_t total);
+/** Normalises rows of `width` features: all of x's, or those of each head. */
 dt_val dt_layer_rmsnorm(dt_graph *g, const char *path, const char *role, dt_val x, int64_t width, double eps);
+dt_val dt_layer_layernorm(dt_graph *g, const char *path, const char *role, dt_val x, int64_t width, double eps);
 /** Token embedding split along the vocabulary. */
 dt_val dt_layer_embed(dt_graph *g, const char *path, dt_val tokens, int64_t vocab, int64_t width);
+/** Learned positions, role embed.pos: on every rank whole. */
+dt_val dt_layer_positions(dt_graph *g, const char *path, dt_val pos, int64_t positions, int64_t width);
 /** The head's weight [V,C]: `tied` (the embedding's value) or its own. */
 dt_val dt_layer_head(dt_graph *g, const char *path, dt_val tied, int64_t vocab, int64_t width);
 /** Causal attention of a batch: over the batch's own tokens, or over the key-value cache of layer `layer`. window:

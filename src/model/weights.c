@@ -6,16 +6,34 @@
 #include "model/model.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The slice as rows: rows x cols elements from `offset` on, `ld` apart, and one after the other. */
 typedef struct slice {
     int64_t offset, rows, cols, ld;
 } slice;
 
+/* The stored tensor of a weight: its name, and its shape. */
+static const char *tensor_name(const dt_value *v)
+{
+    return v->part.tensor != NULL ? v->part.tensor : v->name;
+}
+
+static void tensor_shape(const dt_value *v, int64_t dim[DT_DIMS])
+{
+    memcpy(dim, v->dim, sizeof v->dim);
+    if (v->part.tensor != NULL) dim[v->part.dim] = v->part.full;
+}
+
+/* This rank's slice of the stored tensor. */
 static slice slice_of(const dt_value *v)
 {
-    if (v->ndim == 1) return (slice){v->off[0], 1, v->local[0], v->dim[0]};
-    return (slice){v->off[0] * v->dim[1] + v->off[1], v->local[0], v->local[1], v->dim[1]};
+    int64_t dim[DT_DIMS], off[DT_DIMS];
+    tensor_shape(v, dim);
+    memcpy(off, v->off, sizeof off);
+    if (v->part.tensor != NULL) off[v->part.dim] += v->part.first;
+    if (v->ndim == 1) return (slice){off[0], 1, v->local[0], dim[0]};
+    return (slice){off[0] * dim[1] + off[1], v->local[0], v->local[1], dim[1]};
 }
 
 static void shape_text(char *text, size_t bytes, const int64_t *dim, int ndim)
@@ -26,38 +44,54 @@ static void shape_text(char *text, size_t bytes, const int64_t *dim, int ndim)
     if (n < bytes) snprintf(text + n, bytes - n, "]");
 }
 
-/* The checkpoint's tensor of a value: there, and of its shape. */
+const dt_st_tensor *dt_weights_find(const dt_backbone *bb, const dt_value *v, bool *fits)
+{
+    int64_t dim[DT_DIMS];
+    const char *name = tensor_name(v), *prefix = bb->family->prefix;
+    const dt_st_tensor *t = dt_st_find(bb->weights, name);
+    if (t == NULL && strncmp(name, prefix, strlen(prefix)) == 0) t = dt_st_find(bb->weights, name + strlen(prefix));
+    if (t == NULL || fits == NULL) return t;
+    tensor_shape(v, dim);
+    *fits = t->ndim == v->ndim;
+    for (int i = 0; i < v->ndim && *fits; i++) *fits = t->dim[i] == dim[i];
+    return t;
+}
+
+/* The checkpoint's tensor of a value: there, and of the shape that it must have. */
 static dt_status find_tensor(const dt_backbone *bb, const dt_value *v, const dt_st_tensor **out)
 {
     char expected[96], found[96];
-    shape_text(expected, sizeof expected, v->dim, v->ndim);
-    const dt_st_tensor *t = dt_st_find(bb->weights, v->name);
+    int64_t dim[DT_DIMS];
+    bool fits = false;
+    tensor_shape(v, dim);
+    shape_text(expected, sizeof expected, dim, v->ndim);
+    const dt_st_tensor *t = dt_weights_find(bb, v, &fits);
     if (t == NULL) {
         int64_t n = dt_st_count(bb->weights);
         const char **names = NULL;
         DT_TRY(dt_alloc((size_t)n + 1, sizeof *names, &names));
         for (int64_t i = 0; i < n; i++) names[i] = dt_st_at(bb->weights, i)->name;
-        const char *near = dt_nearest_name(v->name, names, (int)n);
+        const char *near = dt_nearest_name(tensor_name(v), names, (int)n);
         free(names);
-        return dt_fail(DT_ERR_MODEL, "%s: no tensor %s (expected, of shape %s)%s%s", bb->path, v->name, expected,
+        return dt_fail(DT_ERR_MODEL, "%s: no tensor %s (expected, of shape %s)%s%s", bb->path, tensor_name(v), expected,
                        near != NULL ? "; nearest: " : "", near != NULL ? near : "");
     }
-    bool same = t->ndim == v->ndim;
-    for (int i = 0; i < v->ndim && same; i++) same = t->dim[i] == v->dim[i];
     shape_text(found, sizeof found, t->dim, t->ndim);
-    if (!same) return dt_fail(DT_ERR_MODEL, "%s: %s is %s, expected %s", t->file, v->name, found, expected);
+    if (!fits) return dt_fail(DT_ERR_MODEL, "%s: %s is %s, expected %s", t->file, t->name, found, expected);
     *out = t;
     return DT_OK;
 }
 
-/* Random weights by (seed, name, element): gains 1, everything else normal. */
+/* Random weights by (seed, name, element): gains 1, biases 0, everything else normal. */
 static void draw(const dt_backbone *bb, const dt_value *v, slice s, float *dst)
 {
-    uint64_t hi = dt_hash_string(v->name);
+    const char *name = tensor_name(v), *leaf = strrchr(name, '.');
+    uint64_t hi = dt_hash_string(name);
+    float vector = leaf != NULL && strcmp(leaf, ".bias") == 0 ? 0.0f : 1.0f;
     for (int64_t r = 0; r < s.rows; r++)
         for (int64_t c = 0; c < s.cols; c++) {
             uint64_t at = (uint64_t)(s.offset + r * s.ld + c);
-            float x = 1.0f;
+            float x = vector;
             if (v->ndim > 1) x = (float)bb->info.init_std * dt_rng_normal(bb->seed, DT_RNG_INIT, hi, at);
             dst[r * s.cols + c] = x;
         }

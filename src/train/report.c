@@ -223,7 +223,7 @@ dt_status dt_report_make(const Dtrain__Config *config, int ranks, dt_report *out
     dt_job job;
     dt_report report = {0};
     DT_TRY(dt_job_open_plan(config, ranks, &job));
-    report.family = job.backbone->family->name;
+    report.family = job.backbone->type;
     report.model = job.backbone->info;
     report.mesh = job.mesh;
     report.threads = job.device.threads;
