@@ -51,7 +51,8 @@ static dt_status evaluate(dt_job *job, const dt_ckpt *ck, const char *per_token,
     if (st == DT_OK && per_token != NULL)
         st = dt_alloc((size_t)offset[dt_dataset_rows(job->eval)] + 1, sizeof *nll, &nll);
     DT_GOTO(dt_world_agree(st), done);
-    DT_GOTO(dt_world_agree(dt_evaluator_run(e, loss, tokens, nll, offset)), done);
+    st = dt_evaluator_run(e, loss, tokens, nll, offset);
+    if (st != DT_OK) dt_world_abort(st); /* the others may sit in a collective */
     if (per_token != NULL && dt_world_rank() == 0) st = write_per_token(per_token, job->eval, nll, offset);
     st = dt_world_agree(st);
 done:
