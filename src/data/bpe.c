@@ -7,7 +7,6 @@
 #include "data/text.h"   // dt_utf8_next
 #include "data/token_model.h"
 
-#include <stdio.h>  // snprintf
 #include <stdlib.h> // free
 #include <string.h> // strchr, strlen, memcpy
 
@@ -51,23 +50,6 @@ static uint64_t pair_of(int32_t left, int32_t right)
 }
 
 /* ---- loading ---- */
-
-static dt_status load_vocab(const dt_json *model, dt_vocab *vocab)
-{
-    dt_json tokens;
-    DT_TRY(dt_json_object(model, "vocab", &tokens));
-    cJSON *item;
-    cJSON_ArrayForEach(item, tokens.node)
-    {
-        double id = cJSON_IsNumber(item) ? item->valuedouble : -1;
-        if (!(id >= 0 && id < DT_VOCAB_MOST) || id != (int32_t)id)
-            return dt_json_fail(&tokens, item->string, "is not an id in [0, 2^22)");
-        dt_status st = dt_vocab_set(vocab, (int64_t)id, item->string);
-        if (st != DT_OK) return dt_fail_in(st, "%s: %s.%s", tokens.file, tokens.path, item->string);
-    }
-    dt_status st = dt_vocab_index(vocab);
-    return st == DT_OK ? st : dt_fail_in(st, "%s: %s", tokens.file, tokens.path);
-}
 
 /* The two texts of a merge, "left right" or ["left", "right"]; *left is not NUL-terminated in the first form. */
 static int merge_texts(const cJSON *item, const char **left, size_t *left_bytes, const char **right)
@@ -160,11 +142,7 @@ static dt_status load_options(const dt_json *model, const dt_vocab *vocab, bpe *
     DT_TRY(dt_json_string_or(model, "unk_token", NULL, &unk));
     m->unk = unk ? dt_vocab_find(vocab, unk, strlen(unk)) : -1;
     if (unk && m->unk < 0) return dt_json_fail(model, "unk_token", "\"%s\" is not in model.vocab", unk);
-    for (int b = 0; b < 256; b++) {
-        char name[8];
-        snprintf(name, sizeof name, "<0x%02X>", b);
-        m->byte_id[b] = dt_vocab_find(vocab, name, 6);
-    }
+    dt_vocab_find_bytes(vocab, m->byte_id);
     return DT_OK;
 }
 
@@ -173,7 +151,7 @@ static dt_status load(const dt_json *model, dt_vocab *vocab, void **out)
     bpe *m;
     DT_TRY(dt_alloc(1, sizeof *m, &m));
     *out = m;
-    DT_TRY(load_vocab(model, vocab));
+    DT_TRY(dt_vocab_load(model, vocab));
     DT_TRY(load_options(model, vocab, m));
     return load_merges(model, vocab, m);
 }

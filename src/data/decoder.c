@@ -13,8 +13,9 @@
 typedef struct dt_decoder_step {
     dt_status (*run)(const struct dt_decoder_step *s, const dt_pieces *in, dt_pieces *out);
     dt_regex *regex;                     /* Replace */
-    char *content;                       /* Replace, Strip */
+    char *content;                       /* Replace, Strip; WordPiece: its prefix */
     int64_t start, stop;                 /* Strip: at most this many */
+    int cleanup;                         /* WordPiece */
     uint8_t byte[DT_BYTELEVEL_LETTERS];  /* ByteLevel: byte of a letter */
     uint8_t known[DT_BYTELEVEL_LETTERS]; /* ByteLevel: is it one? */
     dt_metaspace metaspace;
@@ -255,6 +256,73 @@ static dt_status load_bytelevel(void *owner, const dt_json *part)
     return DT_OK;
 }
 
+/* Appends text[bytes] with each `from` in it written as `to`. */
+static dt_status append_replaced(const char *text, size_t bytes, const char *from, const char *to, dt_text *out)
+{
+    size_t n = strlen(from), done = 0;
+    for (size_t at = 0; at + n <= bytes;) {
+        if (memcmp(text + at, from, n)) {
+            at++;
+            continue;
+        }
+        DT_TRY(dt_text_append(out, text + done, at - done));
+        DT_TRY(dt_text_append(out, to, strlen(to)));
+        done = at += n;
+    }
+    return dt_text_append(out, text + done, bytes - done);
+}
+
+/* Takes back what setting words apart does to English, inside of one piece. */
+static dt_status clean_up(dt_text *text, dt_text *spare)
+{
+    static const char *const UNDO[][2] = {{" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+                                          {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+                                          {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+    for (size_t i = 0; i < sizeof UNDO / sizeof *UNDO && text->n; i++) {
+        spare->n = 0;
+        DT_TRY(append_replaced(text->data, (size_t)text->n, UNDO[i][0], UNDO[i][1], spare));
+        dt_text swap = *text;
+        *text = *spare;
+        *spare = swap;
+    }
+    return DT_OK;
+}
+
+/* WordPiece: a piece with the prefix loses it, any other but the first gets a space in front. */
+static dt_status run_wordpiece(const step *s, const dt_pieces *in, dt_pieces *out)
+{
+    dt_text text = {0}, spare = {0};
+    dt_status st = DT_OK;
+    size_t prefix = strlen(s->content);
+    for (int64_t i = 0; i < in->n; i++) {
+        size_t bytes, skip;
+        const char *piece = piece_at(in, i, &bytes);
+        int goes_on = i && bytes >= prefix && memcmp(piece, s->content, prefix) == 0;
+        skip = goes_on ? prefix : 0;
+        text.n = 0;
+        if (i && !goes_on) DT_GOTO(dt_text_append(&text, " ", 1), done);
+        DT_GOTO(dt_text_append(&text, piece + skip, bytes - skip), done);
+        if (s->cleanup) DT_GOTO(clean_up(&text, &spare), done);
+        DT_GOTO(dt_text_append(&out->text, text.data, (size_t)text.n), done);
+        DT_GOTO(dt_pieces_close(out), done);
+    }
+done:
+    dt_text_free(&text);
+    dt_text_free(&spare);
+    return st;
+}
+
+static dt_status load_wordpiece(void *owner, const dt_json *part)
+{
+    const char *prefix;
+    step *s = push(owner, run_wordpiece);
+    if (!s) return DT_ERR_MEMORY;
+    DT_TRY(dt_json_string(part, "prefix", &prefix));
+    DT_TRY(dt_json_bool(part, "cleanup", &s->cleanup));
+    s->content = strdup(prefix);
+    return s->content ? DT_OK : dt_fail(DT_ERR_MEMORY, "no memory for a decoder");
+}
+
 static const dt_part_kind KINDS[] = {
     {"ByteLevel", "add_prefix_space trim_offsets use_regex", load_bytelevel},
     {"Metaspace", DT_METASPACE_KEYS, load_metaspace},
@@ -262,6 +330,7 @@ static const dt_part_kind KINDS[] = {
     {"ByteFallback", "", load_byte_fallback},
     {"Fuse", "", load_fuse},
     {"Strip", "content start stop", load_strip},
+    {"WordPiece", "prefix cleanup", load_wordpiece},
 };
 
 /* Without a decoder, tokens are set apart by spaces. */

@@ -21,7 +21,7 @@ typedef struct dt_pieces {
 dt_status dt_pieces_close(dt_pieces *pieces) DT_WARN_UNUSED;
 void dt_pieces_free(dt_pieces *pieces);
 
-/** Loads root.decoder: null, Sequence, ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip. */
+/** Loads root.decoder: null, Sequence, ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip, WordPiece. */
 dt_status dt_decoder_load(const dt_json *root, dt_decoder *out) DT_WARN_UNUSED;
 void dt_decoder_free(dt_decoder *decoder);
 

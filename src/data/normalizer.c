@@ -1,8 +1,10 @@
 /* The normalizer of a tokenizer.json. */
 #include "data/normalizer.h"
-#include "base/memory.h" // dt_grow
-#include "data/parts.h"  // dt_parts_load
-#include "data/regex.h"  // dt_regex_each
+#include "base/memory.h"    // dt_grow
+#include "data/charclass.h" // dt_char_append_lower
+#include "data/charsmap.h"  // dt_charsmap
+#include "data/parts.h"     // dt_parts_load
+#include "data/regex.h"     // dt_regex_each
 
 #include <stdlib.h>   // free
 #include <string.h>   // strdup, strlen, strchr
@@ -10,9 +12,12 @@
 
 typedef struct dt_normalizer_step {
     dt_status (*run)(const struct dt_normalizer_step *step, const dt_text *text, dt_text *out);
-    char *content;    /* Prepend, Replace: what is put in */
-    dt_regex *regex;  /* Replace: what goes out */
-    int unicode_form; /* options of utf8proc_map */
+    char *content;                                 /* Prepend, Replace: what is put in */
+    dt_regex *regex;                               /* Replace: what goes out */
+    dt_status (*rewrite)(int32_t c, dt_text *out); /* what a character becomes */
+    dt_charsmap *charsmap;                         /* Precompiled */
+    int unicode_form;                              /* options of utf8proc_map */
+    int strip_left, strip_right;                   /* Strip */
 } step;
 
 /* A new step; NULL if memory is exhausted (the error text is set). */
@@ -117,6 +122,126 @@ static dt_status load_nfkd(void *owner, const dt_json *part)
     return load_unicode(owner, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT);
 }
 
+/* ---- character by character ---- */
+
+/* Appends what a character becomes to *out. */
+typedef dt_status rewrite_fn(int32_t c, dt_text *out);
+
+static dt_status rewrite(rewrite_fn *fn, const dt_text *text, dt_text *out)
+{
+    int length;
+    for (int64_t at = 0; at < text->n; at += length) {
+        int32_t c = dt_utf8_decode(text->data + at, &length);
+        DT_TRY(fn(c, out));
+    }
+    return DT_OK;
+}
+
+static dt_status to_lower(int32_t c, dt_text *out)
+{
+    return dt_char_append_lower(out, c);
+}
+
+static dt_status drop_combining(int32_t c, dt_text *out)
+{
+    return dt_char_is_combining_mark(c) ? DT_OK : dt_text_append_char(out, c);
+}
+
+static dt_status drop_nonspacing(int32_t c, dt_text *out)
+{
+    return dt_char_is_nonspacing_mark(c) ? DT_OK : dt_text_append_char(out, c);
+}
+
+static dt_status clean(int32_t c, dt_text *out)
+{
+    if (c == 0xFFFD || dt_char_is_control(c)) return DT_OK;
+    return dt_text_append_char(out, dt_char_is_space(c) ? ' ' : c);
+}
+
+static dt_status set_chinese_apart(int32_t c, dt_text *out)
+{
+    if (!dt_char_is_chinese(c)) return dt_text_append_char(out, c);
+    DT_TRY(dt_text_append(out, " ", 1));
+    DT_TRY(dt_text_append_char(out, c));
+    return dt_text_append(out, " ", 1);
+}
+
+static dt_status run_rewrite(const step *s, const dt_text *text, dt_text *out)
+{
+    return rewrite(s->rewrite, text, out);
+}
+
+static dt_status load_rewrite(void *owner, rewrite_fn *fn)
+{
+    step *s = push(owner, NULL);
+    if (!s) return DT_ERR_MEMORY;
+    s->run = run_rewrite;
+    s->rewrite = fn;
+    return DT_OK;
+}
+
+static dt_status load_lowercase(void *owner, const dt_json *part)
+{
+    return load_rewrite(owner, to_lower);
+}
+
+static dt_status load_strip_accents(void *owner, const dt_json *part)
+{
+    return load_rewrite(owner, drop_combining);
+}
+
+/* BertNormalizer (Devlin et al. 2018): the steps that it asks for, in this order. */
+static dt_status load_bert(void *owner, const dt_json *part)
+{
+    int cleans, chinese, accents, lower;
+    DT_TRY(dt_json_bool_or(part, "clean_text", 1, &cleans));
+    DT_TRY(dt_json_bool_or(part, "handle_chinese_chars", 1, &chinese));
+    DT_TRY(dt_json_bool_or(part, "lowercase", 1, &lower));
+    DT_TRY(dt_json_bool_or(part, "strip_accents", lower, &accents));
+    if (cleans) DT_TRY(load_rewrite(owner, clean));
+    if (chinese) DT_TRY(load_rewrite(owner, set_chinese_apart));
+    if (accents) {
+        DT_TRY(load_nfd(owner, part));
+        DT_TRY(load_rewrite(owner, drop_nonspacing));
+    }
+    return lower ? load_rewrite(owner, to_lower) : DT_OK;
+}
+
+/* Strip: white space at the two ends. */
+static dt_status run_strip(const step *s, const dt_text *text, dt_text *out)
+{
+    int length;
+    int64_t from = 0, end = 0;
+    for (int64_t at = 0; at < text->n; at += length) {
+        int space = dt_char_is_space(dt_utf8_decode(text->data + at, &length));
+        if (space && at == from && s->strip_left) from = at + length;
+        if (!space || !s->strip_right) end = at + length;
+    }
+    return from < end ? dt_text_append(out, text->data + from, (size_t)(end - from)) : DT_OK;
+}
+
+static dt_status load_strip(void *owner, const dt_json *part)
+{
+    step *s = push(owner, NULL);
+    if (!s) return DT_ERR_MEMORY;
+    s->run = run_strip;
+    DT_TRY(dt_json_bool(part, "strip_left", &s->strip_left));
+    return dt_json_bool(part, "strip_right", &s->strip_right);
+}
+
+static dt_status run_precompiled(const step *s, const dt_text *text, dt_text *out)
+{
+    return dt_charsmap_run(s->charsmap, text->data, (size_t)text->n, out);
+}
+
+static dt_status load_precompiled(void *owner, const dt_json *part)
+{
+    step *s = push(owner, NULL);
+    if (!s) return DT_ERR_MEMORY;
+    s->run = run_precompiled;
+    return dt_charsmap_load(part, &s->charsmap);
+}
+
 static const dt_part_kind KINDS[] = {
     {"Prepend", "prepend", load_prepend},
     {"Replace", "pattern content", load_replace},
@@ -124,6 +249,11 @@ static const dt_part_kind KINDS[] = {
     {"NFD", "", load_nfd},
     {"NFKC", "", load_nfkc},
     {"NFKD", "", load_nfkd},
+    {"Lowercase", "", load_lowercase},
+    {"StripAccents", "", load_strip_accents},
+    {"Strip", "strip_left strip_right", load_strip},
+    {"BertNormalizer", "clean_text handle_chinese_chars strip_accents lowercase", load_bert},
+    {"Precompiled", "precompiled_charsmap", load_precompiled},
 };
 
 dt_status dt_normalizer_load(const dt_json *root, dt_normalizer *out)
@@ -136,6 +266,7 @@ void dt_normalizer_free(dt_normalizer *normalizer)
     for (int64_t i = 0; i < normalizer->n; i++) {
         free(normalizer->step[i].content);
         dt_regex_destroy(normalizer->step[i].regex);
+        dt_charsmap_destroy(normalizer->step[i].charsmap);
     }
     free(normalizer->step);
     *normalizer = (dt_normalizer){0};

@@ -10,7 +10,8 @@ typedef struct dt_normalizer {
     int64_t n, cap;
 } dt_normalizer;
 
-/** Loads root.normalizer: null, Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD. */
+/** Loads root.normalizer: null, Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip,
+ *  BertNormalizer, Precompiled. */
 dt_status dt_normalizer_load(const dt_json *root, dt_normalizer *out) DT_WARN_UNUSED;
 void dt_normalizer_free(dt_normalizer *normalizer);
 

@@ -2,6 +2,7 @@
 #include "data/pretokenizer.h"
 #include "base/memory.h"    // dt_grow
 #include "data/bytelevel.h" // dt_bytelevel_alphabet
+#include "data/charclass.h" // dt_char_is_punctuation
 #include "data/metaspace.h" // dt_metaspace
 #include "data/parts.h"     // dt_parts_load
 #include "data/regex.h"     // dt_regex_each
@@ -16,7 +17,8 @@ static const char *const BEHAVIORS[] = {"Isolated", "Removed", "Contiguous", "Me
 struct walk;
 typedef struct dt_pretokenizer_step {
     dt_status (*run)(struct walk *walk, int64_t k, const char *text, size_t bytes, int at_start);
-    dt_regex *regex; /* NULL: does not cut */
+    dt_regex *regex;            /* cuts at its matches; or at */
+    int (*delimits)(int32_t c); /* each character of this class; both NULL: does not cut */
     behavior behavior;
     int invert;          /* the matches are what is between the delimiters */
     int prefix_space;    /* ByteLevel */
@@ -87,13 +89,28 @@ static dt_status emit_to_next(cutting *c, const char *piece, size_t bytes)
     return run_from(c->w, c->k + 1, piece, bytes, c->at_start && piece == c->text);
 }
 
-/* Cuts with the step's expression, if it has one, and hands the pieces to `emit`. */
+/* Like dt_regex_each: each character of the class is a match. */
+static dt_status class_each(int (*holds)(int32_t c), const char *text, size_t bytes, cutting *c)
+{
+    size_t done = 0;
+    int length;
+    for (size_t at = 0; at < bytes; at += (size_t)length) {
+        if (!holds(dt_utf8_decode(text + at, &length))) continue;
+        if (done < at) DT_TRY(cut_stretch(c, text + done, at - done, 0));
+        DT_TRY(cut_stretch(c, text + at, (size_t)length, 1));
+        done = at + (size_t)length;
+    }
+    return done < bytes ? cut_stretch(c, text + done, bytes - done, 0) : DT_OK;
+}
+
+/* Cuts with the step's expression or class, if it has one, and hands the pieces to `emit`. */
 static dt_status cut(walk *w, int64_t k, const char *text, size_t bytes, int at_start,
                      dt_status (*emit)(cutting *c, const char *piece, size_t bytes))
 {
     cutting c = {.w = w, .s = &w->pre->step[k], .text = text, .at_start = at_start, .emit = emit, .k = k};
-    if (!c.s->regex) return emit(&c, text, bytes);
-    DT_TRY(dt_regex_each(c.s->regex, text, bytes, cut_stretch, &c));
+    if (c.s->delimits) DT_TRY(class_each(c.s->delimits, text, bytes, &c));
+    else if (c.s->regex) DT_TRY(dt_regex_each(c.s->regex, text, bytes, cut_stretch, &c));
+    else return emit(&c, text, bytes);
     return flush(&c);
 }
 
@@ -151,16 +168,22 @@ static dt_status push(dt_pretokenizer *pre, const step *s)
     return st;
 }
 
+static dt_status read_behavior(const dt_json *part, const char *name, behavior *out)
+{
+    size_t b = 0, n = sizeof BEHAVIORS / sizeof *BEHAVIORS;
+    while (b < n && strcmp(name, BEHAVIORS[b])) b++;
+    if (b == n) return dt_json_fail(part, "behavior", "\"%s\" is not understood", name);
+    *out = (behavior)b;
+    return DT_OK;
+}
+
 static dt_status load_split(void *owner, const dt_json *part)
 {
     step s = {.run = run_split};
     const char *name;
     DT_TRY(dt_json_string(part, "behavior", &name));
     DT_TRY(dt_json_bool_or(part, "invert", 0, &s.invert));
-    size_t b = 0, n = sizeof BEHAVIORS / sizeof *BEHAVIORS;
-    while (b < n && strcmp(name, BEHAVIORS[b])) b++;
-    if (b == n) return dt_json_fail(part, "behavior", "\"%s\" is not understood", name);
-    s.behavior = (behavior)b;
+    DT_TRY(read_behavior(part, name, &s.behavior));
     DT_TRY(dt_regex_load(part, &s.regex));
     return push(owner, &s);
 }
@@ -173,6 +196,38 @@ static dt_status load_digits(void *owner, const dt_json *part)
     s.behavior = individual ? ISOLATED : CONTIGUOUS;
     DT_TRY(dt_regex_compile(part, NULL, "\\p{N}", 0, &s.regex));
     return push(owner, &s);
+}
+
+static dt_status push_class(dt_pretokenizer *pre, int (*delimits)(int32_t c), behavior b)
+{
+    return push(pre, &(step){.run = run_split, .delimits = delimits, .behavior = b});
+}
+
+static dt_status load_punctuation(void *owner, const dt_json *part)
+{
+    const char *name;
+    behavior b;
+    DT_TRY(dt_json_string_or(part, "behavior", BEHAVIORS[ISOLATED], &name));
+    DT_TRY(read_behavior(part, name, &b));
+    return push_class(owner, dt_char_is_punctuation, b);
+}
+
+static dt_status load_whitespace_split(void *owner, const dt_json *part)
+{
+    return push_class(owner, dt_char_is_space, REMOVED);
+}
+
+/* Whitespace: between spaces, runs of word characters and runs of others. */
+static dt_status load_whitespace(void *owner, const dt_json *part)
+{
+    DT_TRY(push_class(owner, dt_char_is_space, REMOVED));
+    return push_class(owner, dt_char_is_word, CONTIGUOUS);
+}
+
+static dt_status load_bert(void *owner, const dt_json *part)
+{
+    DT_TRY(push_class(owner, dt_char_is_space, REMOVED));
+    return push_class(owner, dt_char_is_punctuation, ISOLATED);
 }
 
 static dt_status load_metaspace(void *owner, const dt_json *part)
@@ -202,6 +257,10 @@ static const dt_part_kind KINDS[] = {
     {"Metaspace", DT_METASPACE_KEYS, load_metaspace},
     {"Split", "pattern behavior invert", load_split},
     {"Digits", "individual_digits", load_digits},
+    {"Punctuation", "behavior", load_punctuation},
+    {"WhitespaceSplit", "", load_whitespace_split},
+    {"Whitespace", "", load_whitespace},
+    {"BertPreTokenizer", "", load_bert},
 };
 
 dt_status dt_pretokenizer_load(const dt_json *root, dt_pretokenizer *out)

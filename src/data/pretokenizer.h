@@ -10,7 +10,8 @@ typedef struct dt_pretokenizer {
     int64_t n, cap;
 } dt_pretokenizer;
 
-/** Loads root.pre_tokenizer: null, Sequence, ByteLevel, Metaspace, Split, Digits. */
+/** Loads root.pre_tokenizer: null, Sequence, ByteLevel, Metaspace, Split, Digits, Punctuation, WhitespaceSplit,
+ *  Whitespace, BertPreTokenizer. */
 dt_status dt_pretokenizer_load(const dt_json *root, dt_pretokenizer *out) DT_WARN_UNUSED;
 void dt_pretokenizer_free(dt_pretokenizer *pretokenizer);
 

@@ -23,6 +23,6 @@ typedef struct dt_token_model_ops {
                         dt_ids *ids);
 } dt_token_model_ops;
 
-extern const dt_token_model_ops dt_token_bpe;
+extern const dt_token_model_ops dt_token_bpe, dt_token_wordpiece, dt_token_unigram;
 
 #endif

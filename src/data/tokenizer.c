@@ -1,6 +1,6 @@
 /* A tokenizer: the parts of tokenizer.json put together, text -> ids and back. */
 #include "data/tokenizer.h"
-#include "base/file.h"         // dt_file_read
+#include "base/file.h"         // dt_file_read, dt_path_exists
 #include "base/json.h"         // dt_json_parse
 #include "base/memory.h"       // dt_alloc
 #include "data/added.h"        // dt_added
@@ -11,11 +11,12 @@
 #include "data/special.h"      // dt_special
 #include "data/text.h"         // dt_text, dt_utf8_valid
 #include "data/token_model.h"  // dt_token_model_ops
+#include "data/vocabtxt.h"     // dt_vocabtxt_load
 
 #include <stdlib.h> // free
 #include <string.h> // strcmp, strlen, strncat
 
-static const dt_token_model_ops *const MODELS[] = {&dt_token_bpe};
+static const dt_token_model_ops *const MODELS[] = {&dt_token_bpe, &dt_token_wordpiece, &dt_token_unigram};
 enum { N_MODELS = sizeof MODELS / sizeof *MODELS };
 
 struct dt_tokenizer {
@@ -33,6 +34,13 @@ void dt_ids_free(dt_ids *ids)
 {
     free(ids->id);
     *ids = (dt_ids){0};
+}
+
+dt_status dt_ids_append(dt_ids *ids, int32_t id)
+{
+    DT_TRY(dt_grow(&ids->id, &ids->cap, ids->n + 1, sizeof *ids->id));
+    ids->id[ids->n++] = id;
+    return DT_OK;
 }
 
 static dt_status load_model(const dt_json *root, dt_tokenizer *tok)
@@ -70,27 +78,35 @@ static dt_status load_parts(const char *folder, const dt_json *root, dt_tokenize
     return dt_special_load(folder, root, &tok->vocab, &tok->special);
 }
 
+/* The tokenizer.json at `path`, all of whose strings are valid UTF-8 without NUL. */
+static dt_status parse(const char *path, dt_json *root)
+{
+    char *text;
+    size_t bytes;
+    DT_TRY(dt_file_read(path, &text, &bytes));
+    size_t valid = dt_utf8_valid(text, bytes);
+    dt_status st;
+    if (valid < bytes) st = dt_fail(DT_ERR_DATA, "%s: invalid UTF-8 at byte %zu", path, valid);
+    else if (dt_text_has_nul(text, bytes)) st = dt_fail(DT_ERR_DATA, "%s: a string with a NUL character", path);
+    else st = dt_json_parse(text, bytes, path, DT_ERR_DATA, root);
+    free(text);
+    return st;
+}
+
 dt_status dt_tokenizer_load(const char *folder, dt_tokenizer **out)
 {
     dt_region region = {0};
     dt_json root = {0};
     dt_tokenizer *tok = NULL;
     dt_status st = DT_OK;
-    char *text = NULL;
-    size_t bytes = 0, valid;
     const char *path = dt_region_printf(&region, "%s/tokenizer.json", folder);
-    if (!path) {
+    const char *bare = dt_region_printf(&region, "%s/vocab.txt", folder);
+    if (!path || !bare) {
         st = dt_fail(DT_ERR_MEMORY, "no memory for a path");
         goto done;
     }
-    DT_GOTO(dt_file_read(path, &text, &bytes), done);
-    valid = dt_utf8_valid(text, bytes);
-    if (valid < bytes) st = dt_fail(DT_ERR_DATA, "%s: invalid UTF-8 at byte %zu", path, valid);
-    else if (dt_text_has_nul(text, bytes)) st = dt_fail(DT_ERR_DATA, "%s: a string with a NUL character", path);
-    if (st != DT_OK) goto done;
-    DT_GOTO(dt_json_parse(text, bytes, path, DT_ERR_DATA, &root), done);
-    free(text);
-    text = NULL;
+    if (!dt_path_exists(path) && dt_path_exists(bare)) DT_GOTO(dt_vocabtxt_load(folder, &region, &root), done);
+    else DT_GOTO(parse(path, &root), done);
     DT_GOTO(dt_alloc(1, sizeof *tok, &tok), done);
     DT_GOTO(load_parts(folder, &root, tok), done);
     *out = tok;
@@ -98,7 +114,6 @@ dt_status dt_tokenizer_load(const char *folder, dt_tokenizer **out)
 done:
     dt_tokenizer_destroy(tok);
     dt_json_free(&root);
-    free(text);
     dt_region_free(&region);
     return st;
 }
@@ -128,13 +143,6 @@ typedef struct encoding {
     dt_token_room room;
 } encoding;
 
-static dt_status append_id(dt_ids *ids, int32_t id)
-{
-    DT_TRY(dt_grow(&ids->id, &ids->cap, ids->n + 1, sizeof *ids->id));
-    ids->id[ids->n++] = id;
-    return DT_OK;
-}
-
 static dt_status encode_word(void *ctx, const char *word, size_t bytes)
 {
     encoding *e = ctx;
@@ -145,7 +153,7 @@ static dt_status encode_word(void *ctx, const char *word, size_t bytes)
 static dt_status encode_normal(void *ctx, const char *piece, size_t bytes, int32_t id)
 {
     encoding *e = ctx;
-    if (id >= 0) return append_id(e->ids, id);
+    if (id >= 0) return dt_ids_append(e->ids, id);
     int at_start = e->at_start && piece == e->normal.data;
     return dt_pretokenizer_run(&e->tok->pretokenizer, piece, bytes, at_start, e->buffers, encode_word, e);
 }
@@ -154,7 +162,7 @@ static dt_status encode_normal(void *ctx, const char *piece, size_t bytes, int32
 static dt_status encode_raw(void *ctx, const char *piece, size_t bytes, int32_t id)
 {
     encoding *e = ctx;
-    if (id >= 0) return append_id(e->ids, id);
+    if (id >= 0) return dt_ids_append(e->ids, id);
     e->normal.n = 0;
     e->at_start = piece == e->text;
     DT_TRY(dt_text_append(&e->normal, piece, bytes));

@@ -15,9 +15,11 @@ typedef struct dt_ids {
     int64_t n, cap;
 } dt_ids;
 void dt_ids_free(dt_ids *ids);
+dt_status dt_ids_append(dt_ids *ids, int32_t id) DT_WARN_UNUSED;
 
-/** Loads `<folder>/tokenizer.json` (and, where present, BOS, EOS and their defaults from tokenizer_config.json and
- *  config.json). DT_ERR_DATA names the file and the key. */
+/** Loads `<folder>/tokenizer.json`, or where there is none `<folder>/vocab.txt` as BERT's WordPiece (and, where
+ * present, BOS, EOS and their defaults from tokenizer_config.json and config.json). DT_ERR_DATA names the file and the
+ * key. */
 dt_status dt_tokenizer_load(const char *folder, dt_tokenizer **out) DT_WARN_UNUSED;
 void dt_tokenizer_destroy(dt_tokenizer *tok);
 

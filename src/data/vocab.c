@@ -2,6 +2,7 @@
 #include "data/vocab.h"
 #include "base/hash.h" // dt_hash_bytes
 
+#include <stdio.h>  // snprintf
 #include <stdlib.h> // free
 #include <string.h> // strlen, memcmp, memset
 
@@ -50,9 +51,35 @@ dt_status dt_vocab_index(dt_vocab *vocab)
     return DT_OK;
 }
 
+dt_status dt_vocab_load(const dt_json *model, dt_vocab *vocab)
+{
+    dt_json tokens;
+    DT_TRY(dt_json_object(model, "vocab", &tokens));
+    cJSON *item;
+    cJSON_ArrayForEach(item, tokens.node)
+    {
+        double id = cJSON_IsNumber(item) ? item->valuedouble : -1;
+        if (!(id >= 0 && id < DT_VOCAB_MOST) || id != (int32_t)id)
+            return dt_json_fail(&tokens, item->string, "is not an id in [0, 2^22)");
+        dt_status st = dt_vocab_set(vocab, (int64_t)id, item->string);
+        if (st != DT_OK) return dt_fail_in(st, "%s: %s.%s", tokens.file, tokens.path, item->string);
+    }
+    dt_status st = dt_vocab_index(vocab);
+    return st == DT_OK ? st : dt_fail_in(st, "%s: %s", tokens.file, tokens.path);
+}
+
 int32_t dt_vocab_find(const dt_vocab *vocab, const char *text, size_t bytes)
 {
     return vocab->slot ? vocab->slot[slot_of(vocab, text, bytes)] : -1;
+}
+
+void dt_vocab_find_bytes(const dt_vocab *vocab, int32_t byte_id[256])
+{
+    for (int b = 0; b < 256; b++) {
+        char name[8];
+        snprintf(name, sizeof name, "<0x%02X>", b);
+        byte_id[b] = dt_vocab_find(vocab, name, 6);
+    }
 }
 
 const dt_token *dt_vocab_token(const dt_vocab *vocab, int64_t id)

@@ -227,4 +227,5 @@ def main():
         "shapes": [{"name": name, "tokenizer": spec, "cases": cases(spec, texts)} for name, spec in shapes().items()]})
 
 
-main()
+if __name__ == "__main__":
+    main()

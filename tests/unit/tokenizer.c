@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "data/regex.h"
 #include "data/text.h"
+#include "unit/tokenizer_check.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -13,85 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define GOLDEN DT_SOURCE_DIR "/tests/golden"
-#define SHARED DT_SOURCE_DIR "/../shared/data"
-#define OK(call) cr_assert_eq((call), DT_OK, "%s", dt_error_text())
-
-static char folder[64];
-
-static void make_folder(void)
-{
-    strcpy(folder, "/tmp/dtrain-tokenizer-XXXXXX");
-    cr_assert_not_null(mkdtemp(folder));
-}
-
-static void remove_folder(void)
-{
-    cr_assert_eq(dt_dir_remove(folder), DT_OK);
-}
-
 TestSuite(tokenizer, .init = make_folder, .fini = remove_folder);
 
-static void write_file(const char *name, const char *text)
-{
-    char path[128];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    OK(dt_file_write_atomic(path, text, strlen(text)));
-}
-
-/* A tokenizer whose file lies at `path`, whatever the file's name. */
-static dt_tokenizer *load_from(const char *path)
-{
-    char link[128];
-    dt_tokenizer *tok;
-    snprintf(link, sizeof link, "%s/tokenizer.json", folder);
-    unlink(link);
-    cr_assert_eq(symlink(path, link), 0);
-    OK(dt_tokenizer_load(folder, &tok));
-    return tok;
-}
-
 /* ---- goldens ---- */
-
-static dt_json golden_file(const char *path)
-{
-    dt_json out;
-    OK(dt_json_parse_file(path, DT_ERR_DATA, &out));
-    return out;
-}
-
-static void check_decoding(const dt_tokenizer *tok, const dt_ids *ids, int skip, const cJSON *expected,
-                           const char *text)
-{
-    char *decoded;
-    OK(dt_tokenizer_decode(tok, ids->id, ids->n, skip, &decoded));
-    cr_assert_str_eq(decoded, cJSON_IsNull(expected) ? text : expected->valuestring, "of \"%s\", skip %d", text, skip);
-    free(decoded);
-}
-
-/* golden: [ids, decoding, decoding without special tokens]; null: equal to the text. */
-static void check_case(const dt_tokenizer *tok, const char *name, const char *text, const cJSON *golden)
-{
-    const cJSON *expected = golden->child;
-    dt_ids ids = {0};
-    OK(dt_tokenizer_encode(tok, text, strlen(text), &ids));
-    cr_assert_eq(ids.n, cJSON_GetArraySize(expected), "%s: %lld ids of \"%s\"", name, (long long)ids.n, text);
-    int64_t i = 0;
-    for (const cJSON *id = expected->child; id; id = id->next, i++)
-        cr_assert_eq(ids.id[i], id->valueint, "%s: id %lld of \"%s\"", name, (long long)i, text);
-    check_decoding(tok, &ids, 0, expected->next, text);
-    check_decoding(tok, &ids, 1, expected->next->next, text);
-    dt_ids_free(&ids);
-}
-
-static void check_goldens(const dt_tokenizer *tok, const char *name, const cJSON *texts, const cJSON *cases)
-{
-    const cJSON *text = texts->child, *golden = cases->child;
-    int n = 0;
-    for (; text && golden; text = text->next, golden = golden->next, n++)
-        check_case(tok, name, text->valuestring, golden);
-    cr_assert(!text && !golden && n > 30);
-}
 
 static void check_texts(const char *name, const char *path)
 {
@@ -157,28 +82,7 @@ Test(tokenizer, stories260k_has_the_ids_of_its_reference_losses)
 
 Test(tokenizer, every_shape_of_file_equals_goldens)
 {
-    dt_json file = golden_file(GOLDEN "/tokenizer_shapes.json"), texts, shapes;
-    OK(dt_json_array(&file, "texts", &texts));
-    OK(dt_json_array(&file, "shapes", &shapes));
-    int n = 0;
-    cJSON *item;
-    cJSON_ArrayForEach(item, shapes.node)
-    {
-        dt_json shape = dt_json_child(&shapes, item, n++), spec, cases;
-        const char *name;
-        dt_tokenizer *tok;
-        OK(dt_json_string(&shape, "name", &name));
-        OK(dt_json_object(&shape, "tokenizer", &spec));
-        OK(dt_json_array(&shape, "cases", &cases));
-        char *text = cJSON_PrintUnformatted(spec.node);
-        write_file("tokenizer.json", text);
-        cJSON_free(text);
-        OK(dt_tokenizer_load(folder, &tok));
-        check_goldens(tok, name, texts.node, cases.node);
-        dt_tokenizer_destroy(tok);
-    }
-    cr_assert_eq(n, 16);
-    dt_json_free(&file);
+    check_shapes(GOLDEN "/tokenizer_shapes.json", "texts", "", 16);
 }
 
 /* ---- encoding ---- */
@@ -364,17 +268,6 @@ Test(tokenizer, bos_and_eos_come_from_the_files_in_turn)
 
 /* ---- refusals ---- */
 
-/* Loading the text fails with "<folder>/<file><message>". */
-static void check_refused(const char *tokenizer, const char *file, const char *message)
-{
-    dt_tokenizer *tok;
-    char expected[1024];
-    snprintf(expected, sizeof expected, "%s/%s%s", folder, file, message);
-    write_file("tokenizer.json", tokenizer);
-    cr_assert_eq(dt_tokenizer_load(folder, &tok), DT_ERR_DATA, "not refused: %s", tokenizer);
-    cr_assert_str_eq(dt_error_text(), expected);
-}
-
 Test(tokenizer, what_is_not_understood_is_refused_by_name)
 {
     static const struct {
@@ -386,8 +279,9 @@ Test(tokenizer, what_is_not_understood_is_refused_by_name)
         {"{" MODEL ",\"extra\":1}", ": extra: is not understood; known here: version truncation padding added_tokens "
                                     "normalizer pre_tokenizer post_processor decoder model"},
         {"{}", ": model: is missing, expected an object"},
-        {"{\"model\":{\"type\":\"Unigram\"}}", ": model.type: \"Unigram\" is not understood; known here: BPE"},
-        {"{\"model\":{\"vocab\":{}}}", ": model.type: \"\" is not understood; known here: BPE"},
+        {"{\"model\":{\"type\":\"WordLevel\"}}",
+         ": model.type: \"WordLevel\" is not understood; known here: BPE, WordPiece, Unigram"},
+        {"{\"model\":{\"vocab\":{}}}", ": model.type: \"\" is not understood; known here: BPE, WordPiece, Unigram"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}",
          ": model.vocab.a: is not an id in [0, 2^22)"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}",
@@ -404,9 +298,9 @@ Test(tokenizer, what_is_not_understood_is_refused_by_name)
          ": model.end_of_word_suffix: is \"</w>\"; only none is understood"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[],\"unk_token\":\"<unk>\"}}",
          ": model.unk_token: \"<unk>\" is not in model.vocab"},
-        {"{" MODEL ",\"normalizer\":{\"type\":\"Lowercase\"}}",
-         ": normalizer.type: \"Lowercase\" is not understood; known "
-         "here: Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD"},
+        {"{" MODEL ",\"normalizer\":{\"type\":\"Nmt\"}}",
+         ": normalizer.type: \"Nmt\" is not understood; known here: Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD, "
+         "Lowercase, StripAccents, Strip, BertNormalizer, Precompiled"},
         {"{" MODEL ",\"normalizer\":{\"type\":\"NFC\",\"strip\":true}}",
          ": normalizer.strip: is not understood; known here: type "},
         {"{" MODEL ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{}]}}",
@@ -426,9 +320,9 @@ Test(tokenizer, what_is_not_understood_is_refused_by_name)
         {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"first\","
          "\"add_prefix_space\":false}}",
          ": pre_tokenizer.prepend_scheme: \"first\" contradicts add_prefix_space, which is false"},
-        {"{" MODEL ",\"decoder\":{\"type\":\"WordPiece\"}}",
-         ": decoder.type: \"WordPiece\" is not understood; known here: Sequence, ByteLevel, Metaspace, Replace, "
-         "ByteFallback, Fuse, Strip"},
+        {"{" MODEL ",\"decoder\":{\"type\":\"CTC\"}}",
+         ": decoder.type: \"CTC\" is not understood; known here: Sequence, ByteLevel, Metaspace, Replace, "
+         "ByteFallback, Fuse, Strip, WordPiece"},
         {"{" MODEL ",\"decoder\":{\"type\":\"Strip\",\"content\":\"  \",\"start\":1,\"stop\":0}}",
          ": decoder.content: \"  \" is not one character"},
         {"{" MODEL ",\"added_tokens\":[{\"id\":7,\"content\":\"ab\"}]}",
