@@ -7,13 +7,13 @@ enum { G_DY, G_X, G_GAIN, G_RSTD, G_NIN }; /* of rmsnorm_grad */
 
 static void shape(dt_graph *g, dt_node *n)
 {
-    const dt_value x = *dt_value_of(g, n->in[X]), *gain = dt_value_of(g, n->in[GAIN]);
-    if (x.ndim != 2 || gain->ndim != 1 || x.dim[1] % gain->dim[0] != 0) {
-        dt_graph_fail(g, DT_ERR_INTERNAL, "rmsnorm: %s does not fit the rows of %s", gain->name, x.name);
+    const dt_value x = *dt_value_of(g, n->in[X]), gain = *dt_value_of(g, n->in[GAIN]);
+    if (x.ndim != 2 || gain.ndim != 1 || x.dim[1] % gain.dim[0] != 0) {
+        dt_graph_fail(g, DT_ERR_INTERNAL, "rmsnorm: %s does not fit the rows of %s", gain.name, x.name);
         return;
     }
     n->out[Y] = dt_graph_temp(g, x.type, 2, x.dim);
-    n->out[RSTD] = dt_graph_temp(g, DT_TYPE_ACC, 2, (int64_t[]){x.dim[0], x.dim[1] / gain->dim[0]});
+    n->out[RSTD] = dt_graph_temp(g, DT_TYPE_ACC, 2, (int64_t[]){x.dim[0], x.dim[1] / gain.dim[0]});
 }
 
 static void grad(dt_graph *g, const dt_node *n, const dt_val *dout, const bool *want, dt_val *din)
