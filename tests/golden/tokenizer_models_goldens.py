@@ -8,6 +8,7 @@ wordpiece/vocab.txt      a small WordPiece vocabulary, trained here
 unigram/tokenizer.json   a small Unigram tokenizer in the shape of T5's with a charsmap of its own, trained here
 tokenizer_models.json    texts, and their ids and decodings by these two, by bert-uncased and by t5-small (the last two lie
                          in shared data); tiny tokenizers, one for each shape of file, with ids and decodings
+                         (the trainers' vocabularies differ a little from run to run: all three files are made together)
 FOLDER/NAME.jsonl        10,000 lines [text, ids, decoding], for each of the four tokenizers in shared data
 """
 import base64
@@ -130,12 +131,16 @@ def shapes():
                                                ("▁a", 1.5), ("The", -100.0), ("<unk>a", 3.0), ("海海", -500.0)], 0),
           None, P.Punctuation())
 
+    shape("unigram_stripped", models.Unigram(letters + [("<unk>", 0.0), ("▁", -2.0)], len(letters)), N.Strip(False, True),
+          P.Metaspace(prepend_scheme="never", split=False), D.Metaspace())
+
     def words(size, prefix="##", **options):
         return models.WordPiece({t: i for i, t in enumerate(wordpiece(size, ["[UNK]"], prefix))}, unk_token="[UNK]",
                                 continuing_subword_prefix=prefix, **options)
 
     shape("wordpiece_cased", words(210, "@", max_input_chars_per_word=12), N.BertNormalizer(lowercase=False), P.Whitespace(),
           D.WordPiece("@", False))
+    shape("wordpiece_lower", words(190), N.BertNormalizer(), P.BertPreTokenizer(), D.WordPiece())
     shape("wordpiece_plain", words(190), N.BertNormalizer(False, False, True, False),
           P.Sequence([P.WhitespaceSplit(), P.Punctuation("merged_with_previous")]), D.WordPiece())
     shape("wordpiece_parts", words(190), N.Sequence([N.NFD(), N.StripAccents(), N.Lowercase(), N.Strip(True, False)]),

@@ -32,7 +32,7 @@ Test(tokenizer_unigram, t5_equals_goldens)
 
 Test(tokenizer_unigram, every_shape_of_file_equals_goldens)
 {
-    check_shapes(GOLDEN "/tokenizer_models.json", "few", "unigram", 4);
+    check_shapes(GOLDEN "/tokenizer_models.json", "few", "unigram", 5);
 }
 
 Test(tokenizer_unigram, t5_ends_a_text_with_its_eos)
@@ -73,6 +73,15 @@ Test(tokenizer_unigram, the_best_sum_of_scores_wins)
     check_ids(tok, "abc", IDS(1, 6)); // a bc -3.25, ab c -3.5, a b c -4, abc -5
     check_ids(tok, "abab", IDS(3, 3));
     check_ids(tok, "bcc", IDS(6, 5));
+    dt_tokenizer_destroy(tok);
+}
+
+/* An unknown character costs 10 more than the worst token: here -30. */
+Test(tokenizer_unigram, an_unknown_character_costs_more_than_any_token)
+{
+    dt_tokenizer *tok = load_vocab("[\"?\",0],[\"a\",9],[\"b\",11],[\"xa\",-20],[\"xb\",-20]", ",\"unk_id\":0");
+    check_ids(tok, "xa", IDS(3));    // -20, not -30 + 9
+    check_ids(tok, "xb", IDS(0, 2)); // -30 + 11
     dt_tokenizer_destroy(tok);
 }
 
