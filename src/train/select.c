@@ -36,8 +36,8 @@ static dt_status choose_rows(const dt_job *job, keyed_row **out)
     return DT_OK;
 }
 
-/* One row as one sequence of T positions; `number` keys its random draws. */
-static dt_status put_row(dt_exec *exec, const dt_program_io *io, dt_row row, int64_t number)
+/* One row as one sequence of T positions; `key0` + position keys its random draws. */
+static dt_status put_row(dt_exec *exec, const dt_program_io *io, dt_row row, int64_t key0)
 {
     int64_t t = io->seq, n = row.n < t ? row.n : t;
     int32_t *buf = NULL;
@@ -47,7 +47,7 @@ static dt_status put_row(dt_exec *exec, const dt_program_io *io, dt_row row, int
         tokens[i] = i < n ? row.ids[i] : 0;
         pos[i] = i < n ? (int32_t)i : 0;
         targets[i] = i + 1 < n && i + 1 >= row.loss_from ? row.ids[i + 1] : -1;
-        key[i] = (int32_t)(number * t + i);
+        key[i] = (int32_t)(key0 + i);
     }
     dt_status st = dt_exec_put_i32(exec, io->tokens, tokens);
     if (st == DT_OK) st = dt_exec_put_i32(exec, io->pos, pos);
@@ -70,7 +70,7 @@ static dt_status run_samples(dt_job *job, dt_exec *exec, const dt_program_io *io
     }
     dt_status st = DT_OK;
     for (int64_t i = job->mesh.coord[DT_AXIS_DATA]; st == DT_OK && i < samples; i += step) {
-        st = put_row(exec, io, dt_dataset_row(job->train, row[i].row), i);
+        st = put_row(exec, io, dt_dataset_row(job->train, row[i].row), i * job->config->data->seq_len);
         if (st == DT_OK) st = dt_exec_run(exec, DT_PROLOGUE);
         if (st == DT_OK) st = dt_exec_run(exec, DT_MICRO);
         if (st == DT_OK) st = dt_exec_run(exec, DT_EPILOGUE);

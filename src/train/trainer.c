@@ -142,10 +142,12 @@ static dt_status fill_batch(dt_trainer *t, int64_t step, int64_t m)
     int64_t b = t->io.sequences, len = t->io.seq, n = b * len, global_batch = t->job->config->train->global_batch;
     int64_t in_batch = (m * mesh->size[DT_AXIS_DATA] + mesh->coord[DT_AXIS_DATA]) * b;
     int32_t *tokens = t->batch, *pos = tokens + n, *targets = pos + n, *key = targets + n;
-    for (int64_t i = 0; i < n; i++) { /* positions past seq_len are padding */
+    /* Positions past seq_len are padding, which differs between layouts: the keys do not count it. */
+    const int64_t seq_len = t->job->config->data->seq_len;
+    for (int64_t i = 0; i < n; i++) {
         tokens[i] = pos[i] = 0;
         targets[i] = -1;
-        key[i] = (int32_t)(in_batch * len + i);
+        key[i] = (int32_t)((in_batch + i / len) * seq_len + i % len);
     }
     for (int64_t i = 0; i < b; i++)
         DT_TRY(dt_dataset_fill(t->job->train, (step - 1) * global_batch + in_batch + i, tokens + i * len, pos + i * len,
