@@ -3,7 +3,6 @@
  * word of which something is left over becomes the unknown token as a whole. */
 #include "base/memory.h" // dt_alloc, dt_grow
 #include "data/parts.h"  // dt_parts_check_keys
-#include "data/text.h"   // dt_utf8_next
 #include "data/token_model.h"
 
 #include <stdlib.h> // free
