@@ -81,8 +81,11 @@ static dt_status go_on(const dt_job *job, dt_generator *gen, int32_t *ids, int64
         count++;
         if (dt_world_rank() == 0) DT_TRY(show(&out, count, false));
     }
-    if (dt_world_rank() == 0) DT_TRY(show(&out, count, true));
-    if (dt_world_rank() == 0) putchar('\n');
+    if (dt_world_rank() == 0) {
+        DT_TRY(show(&out, count, true));
+        putchar('\n');
+        fflush(stdout); /* before what the log says on stderr */
+    }
     double seconds = now_seconds() - start;
     dt_log(DT_LOG_INFO, "%lld tokens behind a prompt of %lld in %.2f s, %.1f a second; ended by %s",
            (long long)(count - n), (long long)n, seconds, (double)(count - n) / seconds,

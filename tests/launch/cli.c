@@ -270,7 +270,7 @@ Test(cli, plan_folds_ranks_that_are_alike)
     char *output = run("plan %s --ranks 1024 --set parallel.tensor=8 --set delta[0].lora.rank=4 "
                        "--set train.global_batch=128",
                        config);
-    cr_expect(strstr(output, "1024 ranks: data 128 x tensor 8, 1 thread each\n"), "%s", output);
+    cr_expect(strstr(output, "1024 ranks: data 128 x tensor 8, "), "%s", output);
     cr_expect(strstr(output, "group 1: ranks 0-7\n"), "%s", output);
     expect_in(output, "group 2: ranks 8-1023\n"); /* the first data rank saves */
 }
@@ -373,4 +373,19 @@ Test(cli, generated_bytes_are_whole_characters)
     }
     cr_expect_eq(c[-1], '\n');
     free(text);
+}
+
+Test(cli, generation_ends_where_training_taught_it_to)
+{
+    char rows[96];
+    snprintf(rows, sizeof rows, "%s/rows.jsonl", folder);
+    write_file(rows, "{\"prompt\": \"2+2\", \"completion\": \"=4\"}\n");
+    free(run("%s --set delta[0].full={} --set data.train.jsonl=%s --set data.train.examples=0 "
+             "--set data.eval.jsonl=%s --set data.seq_len=8 --set train.steps=40 --set train.global_batch=1",
+             config, rows, rows));
+    char *text = run("generate %s --set delta[0].full={} --prompt 2+2 2>&1", config);
+    cr_expect(strstr(text, "=4\n"), "%s", text);
+    expect_in(text, "dtrain: 2 tokens behind a prompt of 4 in ");
+    text = run("generate %s --set delta[0].full={} --delta %s/run/ckpt/step-000040 --prompt 2+2 2>&1", config, folder);
+    expect_in(text, "; ended by the end-of-text token\n");
 }
