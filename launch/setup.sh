@@ -77,7 +77,7 @@ install_packages() {
 }
 
 mkdir -p $build
-: >$$build/setup.log
+: >$build/setup.log
 packages=$(missing)
 if [ -n "$packages" ]; then install_packages; else say "nothing to install"; fi
 
