@@ -1,8 +1,8 @@
 /* storygen: the text of examples/stories, drawn from a small grammar; the same seed gives the same rows.
  *
- *   storygen text SEED ROWS          rows {"text": story}, to pre-train a backbone on
- *   storygen task SEED ROWS SPLIT    rows {"prompt": story + "\nRecord:", "completion": the facts of the story}, a task
- *                                    that no story shows; SPLIT train and eval share no name and no coloured thing
+ *   storygen text SEED ROWS          rows {"text": ...} to pre-train a backbone on: a story, or two records, never both
+ *   storygen task SEED ROWS SPLIT    rows {"prompt": story + "\nRecord:", "completion": the record of that story}: the
+ *                                    new task; SPLIT train and eval share no name and no coloured thing
  *
  * A plot is one line of grammar: [a|b|c] is one of its alternatives, which may hold further ones, and {x} is a fact of
  * the story ({^x} with a capital), drawn once, so that what a story says of somebody or something it says to its end.
@@ -251,6 +251,40 @@ static void expand(story *s, const char *grammar, const char *end)
     }
 }
 
+static void put(story *s, const char *grammar)
+{
+    expand(s, grammar, grammar + strlen(grammar));
+}
+
+static const plot *draw_plot(story *s)
+{
+    return &plots[draw(s, COUNT(plots))];
+}
+
+static void put_text_row(story *s)
+{
+    fputs("{\"text\": \"", stdout);
+    if (draw(s, 4) > 0) {
+        put(s, draw_plot(s)->story);
+    } else {
+        fputs("Record: ", stdout);
+        put(s, draw_plot(s)->record);
+        fputs("\\nRecord: ", stdout);
+        put(s, draw_plot(s)->record);
+    }
+    fputs("\"}\n", stdout);
+}
+
+static void put_task_row(story *s)
+{
+    const plot *p = draw_plot(s);
+    fputs("{\"prompt\": \"", stdout);
+    put(s, p->story);
+    fputs("\\nRecord:\", \"completion\": \" ", stdout);
+    put(s, p->record);
+    fputs("\"}\n", stdout);
+}
+
 static int usage(void)
 {
     fputs("usage: storygen text SEED ROWS | storygen task SEED ROWS train|eval\n", stderr);
@@ -280,14 +314,8 @@ int main(int argc, char **argv)
     for (uint64_t row = 0; row < rows; row++) {
         story s = {.seed = seed, .row = row};
         draw_facts(&s, which);
-        const plot *p = &plots[draw(&s, COUNT(plots))];
-        fputs(task ? "{\"prompt\": \"" : "{\"text\": \"", stdout);
-        expand(&s, p->story, p->story + strlen(p->story));
-        if (task) {
-            fputs("\\nRecord:\", \"completion\": \" ", stdout);
-            expand(&s, p->record, p->record + strlen(p->record));
-        }
-        fputs("\"}\n", stdout);
+        if (task) put_task_row(&s);
+        else put_text_row(&s);
     }
     if (fflush(stdout) != 0 || ferror(stdout)) {
         perror("storygen");
