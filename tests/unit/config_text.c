@@ -334,11 +334,12 @@ Test(config_text, errors_of_fields_given_twice)
 /* `times` copies of `piece`, between `before` and `after`. */
 static char *many(const char *before, const char *piece, int times, const char *after)
 {
-    size_t n = strlen(piece);
-    char *text = malloc(strlen(before) + n * (size_t)times + strlen(after) + 1), *to = text;
-    to += sprintf(to, "%s", before);
-    for (int i = 0; i < times; i++, to += n) memcpy(to, piece, n);
-    strcpy(to, after);
+    size_t n = strlen(piece), head = strlen(before), tail = strlen(after) + 1;
+    char *text = malloc(head + n * (size_t)times + tail);
+    cr_assert(text);
+    memcpy(text, before, head);
+    for (int i = 0; i < times; i++) memcpy(text + head + n * (size_t)i, piece, n);
+    memcpy(text + head + n * (size_t)times, after, tail);
     return text;
 }
 
