@@ -11,7 +11,7 @@ launch/setup.sh --tests
 # The format is that of clang-format 14; other versions differ in details.
 if command -v clang-format >/dev/null; then
     version=$(clang-format --version | sed 's/.*version \([0-9]*\).*/\1/')
-    if find src tests tools bench -name '*.[ch]' -exec clang-format --dry-run -Werror {} + 2>build/format.log; then
+    if find src tests tools -name '*.[ch]' -exec clang-format --dry-run -Werror {} + 2>build/format.log; then
         say "formatted as .clang-format says"
     elif [ "$version" = 14 ]; then
         cat build/format.log >&2

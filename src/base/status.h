@@ -23,7 +23,8 @@ typedef enum dt_status {
 /** Sets the calling thread's error text (printf style, no trailing newline) and returns `status`. Local. */
 dt_status dt_fail(dt_status status, const char *fmt, ...) DT_PRINTF(2, 3) DT_WARN_UNUSED;
 
-/** Puts `fmt` in front of the present error text ("context: text") and returns `status`; on DT_OK does nothing. Local. */
+/** Puts `fmt` in front of the present error text ("context: text") and returns `status`; on DT_OK does nothing. Local.
+ */
 dt_status dt_fail_in(dt_status status, const char *fmt, ...) DT_PRINTF(2, 3) DT_WARN_UNUSED;
 
 /** The calling thread's error text; "" if there is none. Valid until the next dt_fail of this thread. */
@@ -50,8 +51,7 @@ int dt_status_exit_code(dt_status status);
 /* The status is of no interest (a clean-up path whose first error is already set). */
 #define DT_IGNORE(expr)                                                                                                \
     do {                                                                                                               \
-        if ((expr) != DT_OK) {                                                                                         \
-        }                                                                                                              \
+        if ((expr) != DT_OK) {}                                                                                        \
     } while (0)
 
 #endif
