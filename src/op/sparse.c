@@ -68,8 +68,9 @@ static bool gather_fuse(dt_graph *g, int32_t node)
         replace_behind(g, producer, node, &dt_op_sampled_wgrad, 3, (dt_val[]){product.in[0], product.in[1], n.in[1]});
         return true;
     }
-    int32_t before = n.prev; /* behind the producer there may be gathers of the same value */
-    while (before != producer && g->node[before].op == &dt_op_gather && g->node[before].in[0] == n.in[0])
+    int32_t before = n.prev; /* behind the producer there may be gathers of what it computes */
+    while (before != producer && g->node[before].op == &dt_op_gather &&
+           dt_value_of(g, g->node[before].in[0])->producer == producer)
         before = g->node[before].prev;
     if (before == producer) return false;
     replace_behind(g, producer, node, &dt_op_gather, 2, n.in);

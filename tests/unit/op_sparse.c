@@ -2,8 +2,10 @@
 #include "graph/passes.h"
 #include "kernel.h"
 #include "op/add.h"
+#include "op/layernorm.h"
 #include "op/matmul.h"
 #include "op/sparse.h"
+#include "op/xent.h" // dt_sum
 
 enum { N = 1100, O = 9, I = 21, MOST = O * I }; /* more tokens than the kernel takes at a time */
 static double dy[N * O], x[N * I], w[MOST], val[MOST], want[MOST];
@@ -168,6 +170,31 @@ Test(sparse, two_samples_of_one_product_need_no_product)
     cr_assert_eq(count_nodes(s.g, &dt_op_gather), 2);
     cr_assert_eq(dt_value_of(s.g, s.later)->producer, s.g->tail);
     dt_graph_destroy(s.g);
+}
+
+/* As of the gain and the bias of a normalisation, both trained. */
+Test(sparse, gathers_of_two_outputs_of_one_node_stand_behind_it)
+{
+    dt_graph *g = NULL;
+    const int64_t width = 20;
+    const char *const name[] = {"gain", "bias"};
+    dt_val vector[2];
+    cr_assert_eq(dt_graph_create(&g), DT_OK);
+    dt_val rows = matrix(g, "x", 8, width);
+    for (int i = 0; i < 2; i++)
+        vector[i] = dt_scatter_add(g, dt_graph_weight(g, name[i], 1, &width, DT_NO_SPLIT),
+                                   entries(g, i == 0 ? "of gain" : "of bias", 5),
+                                   dt_graph_param(g, i == 0 ? "gains" : "biases", 1, (int64_t[]){5}, NULL));
+    dt_val y = dt_layernorm(g, rows, vector[0], vector[1], 1e-5);
+    cr_assert_eq(dt_pass_grad(g, dt_sum(g, y), DT_GRAD_SUM), DT_OK, "%s", dt_error_text());
+    cr_assert_eq(dt_pass_fuse(g), DT_OK, "%s", dt_error_text());
+    cr_assert_eq(count_nodes(g, &dt_op_gather), 2);
+    DT_FOR_NODES (g, i)
+        if (g->node[i].op == &dt_op_layernorm_grad) {
+            cr_assert_eq(g->node[g->node[i].next].op, &dt_op_gather);
+            cr_assert_eq(g->node[g->node[g->node[i].next].next].op, &dt_op_gather);
+        }
+    dt_graph_destroy(g);
 }
 
 Test(sparse, a_frozen_weight_is_updated_in_place_of_the_forward_copy)
