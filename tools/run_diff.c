@@ -2,7 +2,8 @@
  * what the steps told and for what the newest checkpoints hold (0: bit-equal; "-": not compared).
  *
  *     loss, grad_norm:  max over steps |a - b| / |a|; every step is told exactly once in each run
- *     a tensor:         |a - b| / |a| (Euclidean norms) and the largest |a - b|; a sparse one also has equal indices
+ *     delta, optimizer: |a - b| / |a| (Euclidean norms over all values) and the largest |a - b|; sparse tensors have
+ *                       equal indices
  *
  * One line of figures on stdout. Exit code 0: within; 1: not; 2: cannot be compared. */
 #include "base/file.h"
@@ -116,33 +117,38 @@ static dt_status read_tensor(const dt_ckpt *ck, dt_ckpt_part part, int64_t i, co
     return dt_ckpt_read(ck, part, &t);
 }
 
-/* How far tensors are apart, the worst of those seen. */
+/* How far the tensors of a part are apart. */
 typedef struct distance {
-    double relative, largest;
+    double difference, norm; /* squared */
+    double largest;
+    bool bits_differ;
 } distance;
 
-static double worse(double a, double b)
+static dt_status add_tensors(const char *name, const tensor *a, const tensor *b, distance *sum)
 {
-    return a <= b ? b : a; /* a NaN stays */
-}
-
-static dt_status compare_tensors(const char *name, const tensor *a, const tensor *b, distance *seen)
-{
-    double difference = 0, norm = 0;
     if (a->count != b->count || (a->index == NULL) != (b->index == NULL))
         return dt_fail(DT_ERR_DATA, "%s: %lld values and %lld", name, (long long)a->count, (long long)b->count);
     if (a->index != NULL && memcmp(a->index, b->index, (size_t)a->count * sizeof *a->index) != 0)
         return dt_fail(DT_ERR_DATA, "%s: other indices", name);
-    if (memcmp(a->value, b->value, (size_t)a->count * sizeof *a->value) == 0) return DT_OK;
+    sum->bits_differ |= memcmp(a->value, b->value, (size_t)a->count * sizeof *a->value) != 0;
     for (int64_t i = 0; i < a->count; i++) {
         double x = (double)a->value[i], d = fabs(x - (double)b->value[i]);
-        norm += x * x;
-        difference += d * d;
-        seen->largest = worse(seen->largest, d);
+        sum->norm += x * x;
+        sum->difference += d * d;
+        if (!(d <= sum->largest)) sum->largest = d; /* a NaN too */
     }
-    /* Other bits are not equal, be it the sign of a zero. */
-    seen->relative = worse(seen->relative, difference == 0 ? 1e-30 : sqrt(difference / norm));
     return DT_OK;
+}
+
+static double relative_of(const distance *d)
+{
+    return d->difference == 0 ? 0 : sqrt(d->difference / d->norm);
+}
+
+static bool is_within(const distance *d, double tolerance)
+{
+    if (tolerance == 0) return !d->bits_differ;
+    return relative_of(d) <= tolerance && d->largest <= tolerance;
 }
 
 static dt_status compare_part(dt_ckpt *const ck[2], dt_ckpt_part part, distance *out)
@@ -157,7 +163,7 @@ static dt_status compare_part(dt_ckpt *const ck[2], dt_ckpt_part part, distance 
         if (st == DT_OK) st = read_tensor(ck[1], part, i, &name[1], &t[1]);
         if (st == DT_OK && strcmp(name[0], name[1]) != 0)
             st = dt_fail(DT_ERR_DATA, "tensor %s is not tensor %s", name[0], name[1]);
-        if (st == DT_OK) st = compare_tensors(name[0], &t[0], &t[1], out);
+        if (st == DT_OK) st = add_tensors(name[0], &t[0], &t[1], out);
         tensor_free(&t[0]);
         tensor_free(&t[1]);
     }
@@ -167,7 +173,7 @@ static dt_status compare_part(dt_ckpt *const ck[2], dt_ckpt_part part, distance 
 static dt_status compare_checkpoints(const char *const run[2], double tolerance, bool *within)
 {
     dt_ckpt *ck[2] = {NULL, NULL};
-    distance delta = {0, 0}, optimizer = {0, 0};
+    distance delta = {0}, optimizer = {0};
     dt_status st = dt_ckpt_open(run[0], &ck[0]);
     if (st == DT_OK) st = dt_ckpt_open(run[1], &ck[1]);
     if (st == DT_OK) {
@@ -178,10 +184,9 @@ static dt_status compare_checkpoints(const char *const run[2], double tolerance,
     if (st == DT_OK) st = compare_part(ck, DT_CKPT_DELTA, &delta);
     if (st == DT_OK) st = compare_part(ck, DT_CKPT_OPTIMIZER, &optimizer);
     if (st == DT_OK) {
-        printf("delta %.1e (largest %.1e) optimizer %.1e (largest %.1e)", delta.relative, delta.largest,
-               optimizer.relative, optimizer.largest);
-        *within = *within && delta.relative <= tolerance && delta.largest <= tolerance &&
-                  optimizer.relative <= tolerance && optimizer.largest <= tolerance;
+        printf("delta %.1e (largest %.1e) optimizer %.1e (largest %.1e)", relative_of(&delta), delta.largest,
+               relative_of(&optimizer), optimizer.largest);
+        *within = *within && is_within(&delta, tolerance) && is_within(&optimizer, tolerance);
     }
     dt_ckpt_close(ck[0]);
     dt_ckpt_close(ck[1]);
