@@ -198,7 +198,7 @@ Test(config_check, a_binary_is_checked_like_a_text)
         {"\x48\x09", 2, "c: device: 9 is no value of Device"},
         {"\x0a\x02\x78\x01", 4, "c: run: Run has no field number 15"},
         {"\x78\x01", 2, "c: Config has no field number 15"},
-        {"\x1a\x03\x0a\x01x", 5, "c: delta[0]: no method is given; expected one of lora, fish, full"},
+        {"\x1a\x03\x0a\x01x", 5, "c: delta[0]: no method is given; expected one of lora, fish, full, bitfit"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         Dtrain__Config *c;
@@ -337,7 +337,8 @@ Test(config_check, combinations_that_no_number_of_ranks_mends)
                  "c:1:27: delta[0].exclude[0]: re:*: quantifier does not follow a repeatable item (at offset 0)");
     expect_error("optim { group { match: 're:[' } }", NULL,
                  "c:1:24: optim.group[0].match[0]: re:[: missing terminating ] for character class (at offset 1)");
-    expect_error("delta { name: 'x' }", NULL, "c:1:1: delta[0]: no method is given; expected one of lora, fish, full");
+    expect_error("delta { name: 'x' }", NULL,
+                 "c:1:1: delta[0]: no method is given; expected one of lora, fish, full, bitfit");
     expect_error("data { train {} }", NULL,
                  "c:1:8: data.train: no jsonl is given: expected the path of a file of rows");
     expect_error("data { eval { examples: 3 } }", NULL,
