@@ -39,6 +39,7 @@ typedef struct run {
     bool profile;
     int64_t saved; /* last step that a save was begun for */
     int bad_steps;
+    bool gave_up;
 } run;
 
 static double now(void)
@@ -193,7 +194,7 @@ static wire_bytes wire_now(const run *r)
 }
 
 /* What the ranks tell each other after a step, summed. */
-enum { TELL_LOSS, TELL_STOP, TELL_WRITING, TELL_COUNT };
+enum { TELL_LOSS, TELL_BAD, TELL_STOP, TELL_WRITING, TELL_COUNT };
 
 static dt_status one_step(run *r, bool *stop)
 {
@@ -205,6 +206,7 @@ static dt_status one_step(run *r, bool *stop)
     wire_bytes after = wire_now(r);
     DT_TRY(tokens_of_step(r, m.step, &m.tokens));
     tell[TELL_LOSS] = result.loss_sum;
+    tell[TELL_BAD] = !isfinite(result.grad_norm); /* each data rank has its own where they train apart */
     tell[TELL_STOP] = stop_asked != 0;
     tell[TELL_WRITING] = dt_saver_active(r->saver) && !dt_saver_written(r->saver);
     DT_TRY(dt_world_all_reduce(tell, TELL_COUNT, DT_COMM_F64, DT_COMM_SUM));
@@ -218,13 +220,10 @@ static dt_status one_step(run *r, bool *stop)
     m.tp_comm_bytes = after.tensor - before.tensor;
     DT_TRY(dt_metrics_step(r->metrics, &m));
     *stop = tell[TELL_STOP] > 0;
-    bool finite = isfinite(m.loss) && isfinite(m.grad_norm);
+    bool finite = isfinite(m.loss) && tell[TELL_BAD] == 0;
     r->bad_steps = finite ? 0 : r->bad_steps + 1;
     if (!finite && dt_world_rank() == 0)
         dt_log(DT_LOG_WARN, "step %lld: loss or gradient is not finite; the update is skipped", (long long)m.step);
-    if (r->bad_steps >= MAX_BAD_STEPS)
-        return dt_fail(DT_ERR_DATA, "%d steps in a row had no finite gradient; a lower learning rate may help",
-                       r->bad_steps);
     if (dt_saver_active(r->saver) && tell[TELL_WRITING] == 0) DT_TRY(dt_saver_finish(r->saver));
     return DT_OK;
 }
@@ -238,6 +237,14 @@ static dt_status save(run *r)
     return dt_saver_begin(r->saver, r->step);
 }
 
+/* Every rank has seen the same: all leave together. */
+static dt_status give_up(run *r)
+{
+    r->gave_up = true;
+    return dt_fail(DT_ERR_DATA, "%d steps in a row had no finite gradient; a lower learning rate may help",
+                   r->bad_steps);
+}
+
 static dt_status loop(run *r)
 {
     const Dtrain__Train *train = r->config->train;
@@ -248,6 +255,7 @@ static dt_status loop(run *r)
     const int64_t meet = r->trainer.local_steps;
     while (r->step < train->steps && !(stop && r->step % meet == 0)) {
         DT_TRY(one_step(r, &stop));
+        if (r->bad_steps >= MAX_BAD_STEPS) return give_up(r);
         if (r->profile && !profiling) DT_TRY(dt_exec_profile(r->trainer.exec));
         profiling = r->profile;
         bool last = r->step == train->steps;
@@ -283,7 +291,7 @@ dt_status dt_train(const Dtrain__Config *config, const dt_train_options *options
     if (st == DT_OK) {
         describe(&r);
         st = loop(&r);
-        if (st != DT_OK) dt_world_abort(st); /* the others may sit in a collective */
+        if (st != DT_OK && !r.gave_up) dt_world_abort(st); /* the others may sit in a collective */
     }
     tear_down(&r);
     return st;

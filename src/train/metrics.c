@@ -7,6 +7,7 @@
 #include "base/units.h" // dt_words_bytes
 #include "comm/comm.h"
 #include <errno.h>
+#include <math.h> // isfinite
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -112,16 +113,27 @@ static void progress(dt_metrics *m, const dt_step_metrics *s)
     fflush(stderr);
 }
 
+/* A number as JSON has it, which knows no infinities and no NaN. */
+typedef struct number {
+    char text[32];
+} number;
+static number json_number(double x)
+{
+    number n = {"null"};
+    if (isfinite(x)) snprintf(n.text, sizeof n.text, "%.9g", x);
+    return n;
+}
+
 dt_status dt_metrics_step(dt_metrics *m, const dt_step_metrics *s)
 {
     if (m->file == NULL) return DT_OK;
     fprintf(m->file,
-            "{\"step\":%lld,\"loss\":%.9g,\"lr\":%.9g,\"grad_norm\":%.9g,\"tokens\":%lld,\"loss_tokens\":%lld,"
+            "{\"step\":%lld,\"loss\":%s,\"lr\":%.9g,\"grad_norm\":%s,\"tokens\":%lld,\"loss_tokens\":%lld,"
             "\"seconds\":%.9g,\"tokens_per_s\":%.9g,\"delta_comm_bytes\":%lld,\"tp_comm_bytes\":%lld,\"peak_bytes\":%"
             "lld}\n",
-            (long long)s->step, s->loss, s->lr, s->grad_norm, (long long)s->tokens, (long long)s->loss_tokens,
-            s->seconds, (double)s->tokens / s->seconds, (long long)s->delta_comm_bytes, (long long)s->tp_comm_bytes,
-            (long long)peak_bytes());
+            (long long)s->step, json_number(s->loss).text, s->lr, json_number(s->grad_norm).text, (long long)s->tokens,
+            (long long)s->loss_tokens, s->seconds, (double)s->tokens / s->seconds, (long long)s->delta_comm_bytes,
+            (long long)s->tp_comm_bytes, (long long)peak_bytes());
     if (fflush(m->file) != 0) return dt_fail(DT_ERR_IO, "metrics.jsonl: %s", strerror(errno));
     progress(m, s);
     return DT_OK;
@@ -130,7 +142,7 @@ dt_status dt_metrics_step(dt_metrics *m, const dt_step_metrics *s)
 dt_status dt_metrics_eval(dt_metrics *m, int64_t step, double loss, int64_t tokens)
 {
     if (m->file == NULL) return DT_OK;
-    fprintf(m->file, "{\"step\":%lld,\"eval_loss\":%.9g,\"eval_tokens\":%lld}\n", (long long)step, loss,
+    fprintf(m->file, "{\"step\":%lld,\"eval_loss\":%s,\"eval_tokens\":%lld}\n", (long long)step, json_number(loss).text,
             (long long)tokens);
     if (fflush(m->file) != 0) return dt_fail(DT_ERR_IO, "metrics.jsonl: %s", strerror(errno));
     dt_metrics_note(m, "eval at step %lld: loss %.4f over %lld tokens", (long long)step, loss, (long long)tokens);
