@@ -39,7 +39,7 @@ typedef struct run {
     bool profile;
     int64_t saved; /* last step that a save was begun for */
     int bad_steps;
-    bool gave_up;
+    bool agreed; /* every rank has the error that ends the run: all leave together */
 } run;
 
 static double now(void)
@@ -196,6 +196,14 @@ static wire_bytes wire_now(const run *r)
 /* What the ranks tell each other after a step, summed. */
 enum { TELL_LOSS, TELL_BAD, TELL_STOP, TELL_WRITING, TELL_COUNT };
 
+/* The end of a save is agreed on. */
+static dt_status finish_save(run *r)
+{
+    dt_status st = dt_saver_finish(r->saver);
+    r->agreed = st != DT_OK;
+    return st;
+}
+
 static dt_status one_step(run *r, bool *stop)
 {
     dt_step_result result;
@@ -224,23 +232,22 @@ static dt_status one_step(run *r, bool *stop)
     r->bad_steps = finite ? 0 : r->bad_steps + 1;
     if (!finite && dt_world_rank() == 0)
         dt_log(DT_LOG_WARN, "step %lld: loss or gradient is not finite; the update is skipped", (long long)m.step);
-    if (dt_saver_active(r->saver) && tell[TELL_WRITING] == 0) DT_TRY(dt_saver_finish(r->saver));
+    if (dt_saver_active(r->saver) && tell[TELL_WRITING] == 0) DT_TRY(finish_save(r));
     return DT_OK;
 }
 
 static dt_status save(run *r)
 {
     if (r->saved == r->step) return DT_OK;
-    if (dt_saver_active(r->saver)) DT_TRY(dt_saver_finish(r->saver));
+    if (dt_saver_active(r->saver)) DT_TRY(finish_save(r));
     r->saved = r->step;
     DT_TRY(dt_trainer_settle(&r->trainer));
     return dt_saver_begin(r->saver, r->step);
 }
 
-/* Every rank has seen the same: all leave together. */
 static dt_status give_up(run *r)
 {
-    r->gave_up = true;
+    r->agreed = true;
     return dt_fail(DT_ERR_DATA, "%d steps in a row had no finite gradient; a lower learning rate may help",
                    r->bad_steps);
 }
@@ -263,7 +270,7 @@ static dt_status loop(run *r)
         if (!stop && (last || (train->eval_every > 0 && r->step % train->eval_every == 0))) DT_TRY(evaluate(r));
     }
     DT_TRY(save(r));
-    if (dt_saver_active(r->saver)) DT_TRY(dt_saver_finish(r->saver));
+    if (dt_saver_active(r->saver)) DT_TRY(finish_save(r));
     if (r->profile && dt_world_rank() == 0) DT_TRY(dt_profile_print(r->trainer.exec, r->job.device.threads));
     if (stop)
         dt_metrics_note(r->metrics, "stopped by signal after step %lld; saved, run the same command to go on",
@@ -291,7 +298,7 @@ dt_status dt_train(const Dtrain__Config *config, const dt_train_options *options
     if (st == DT_OK) {
         describe(&r);
         st = loop(&r);
-        if (st != DT_OK && !r.gave_up) dt_world_abort(st); /* the others may sit in a collective */
+        if (st != DT_OK && !r.agreed) dt_world_abort(st); /* the others may sit in a collective */
     }
     tear_down(&r);
     return st;

@@ -176,19 +176,21 @@ dt_status dt_saver_finish(dt_saver *s)
     if (s->running) pthread_join(s->thread, NULL);
     s->running = s->active = false;
     if (s->status != DT_OK) st = dt_fail(s->status, "%s", s->error);
-    DT_TRY(dt_world_agree(st));
-
     size_t files = DT_CKPT_PARTS * (size_t)s->tensor_ranks;
     int64_t *words = NULL;
     char(*digests)[33] = NULL;
-    DT_TRY(dt_alloc(files, DIGEST_WORDS * sizeof *words, &words));
-    st = dt_alloc(files, sizeof *digests, &digests);
+    if (st == DT_OK) st = dt_alloc(files, DIGEST_WORDS * sizeof *words, &words);
+    if (st == DT_OK) st = dt_alloc(files, sizeof *digests, &digests);
+    DT_GOTO(dt_world_agree(st), done);
+
     for (int p = 0; p < DT_CKPT_PARTS && s->writes; p++)
         memcpy(words + DIGEST_WORDS * (p * s->tensor_ranks + s->tensor_rank), s->digest[p], sizeof s->digest[p]);
-    if (st == DT_OK) st = dt_world_all_reduce(words, (int64_t)files * DIGEST_WORDS, DT_COMM_I64, DT_COMM_SUM);
-    for (size_t i = 0; st == DT_OK && i < files; i++) memcpy(digests[i], words + DIGEST_WORDS * i, sizeof digests[i]);
+    st = dt_world_all_reduce(words, (int64_t)files * DIGEST_WORDS, DT_COMM_I64, DT_COMM_SUM);
+    for (size_t i = 0; i < files; i++) memcpy(digests[i], words + DIGEST_WORDS * i, sizeof digests[i]);
     if (st == DT_OK && dt_world_rank() == 0) st = commit(s, (const char(*)[33])digests);
+    st = dt_world_agree(st);
+done:
     free(words);
     free(digests);
-    return dt_world_agree(st);
+    return st;
 }
