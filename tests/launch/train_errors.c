@@ -6,7 +6,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <unistd.h>
 
 TestSuite(train_errors, .init = run_set_up, .fini = run_tear_down);
 
@@ -108,6 +108,14 @@ Test(train_errors, run_folder_that_cannot_be_made)
     cr_expect_eq(p.exit_code, OTHER, "exit code %d", p.exit_code);
     cr_expect(strstr(p.output, "rows.jsonl"), "%s", p.output);
     dt_spawn_free(&p);
+}
+
+Test(train_errors, checkpoint_that_cannot_be_written)
+{
+    run_config(LORA TRAIN "checkpoint { every: 1 } ");
+    cr_assert_eq(dt_dir_make(run_path("run")), DT_OK);
+    cr_assert_eq(symlink(run_path("rows.jsonl/none"), run_path("run/ckpt")), 0);
+    run_fails("-np 4", "parallel.tensor=2", OTHER, "run/ckpt");
 }
 
 Test(train_errors, resume_of_something_else)
