@@ -137,7 +137,7 @@ static void perturb_params(void)
         if (t.g->value[v].kind != DT_KIND_PARAM) continue;
         uint64_t name = dt_hash_string(t.g->value[v].name);
         for (int64_t i = 0; i < dt_value_local_count(t.g, v); i++)
-            stored(v)[i] += 0.2 * (double)dt_rng_normal(4, DT_RNG_INIT, name, (uint64_t)i);
+            stored(v)[i] += 0.05 * (double)dt_rng_normal(4, DT_RNG_INIT, name, (uint64_t)i);
     }
 }
 
