@@ -255,15 +255,14 @@ static void place_node(shard_pass *p, int32_t id)
         in[k] = n.in[k] == DT_NONE ? DT_NONE : p->now[n.in[k]];
         have[k] = in[k] != DT_NONE ? places_of(g, in[k]) : (dt_places){{DT_PLACE_R, DT_PLACE_R, DT_PLACE_R}};
     }
-    for (bool again = true; again;) {
-        again = false;
-        ask_op(p, &n, have, want, out);
-        for (int k = 0; k < n.nin; k++)
-            if (in[k] != DT_NONE && close_gathers(p, places_of(g, in[k]), &want[k])) {
-                have[k] = want[k];
-                again = true;
-            }
+    ask_op(p, &n, have, want, out);
+    bool closed = false;
+    for (int k = 0; k < n.nin; k++) {
+        if (in[k] == DT_NONE || !close_gathers(p, places_of(g, in[k]), &want[k])) continue;
+        have[k] = want[k];
+        closed = true;
     }
+    if (closed) ask_op(p, &n, have, want, out); /* what it splits even so is gathered, then sliced */
     g->cursor = n.prev;
     g->program = n.program;
     g->backward = n.backward;
