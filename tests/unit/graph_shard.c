@@ -210,8 +210,9 @@ static bool is_partial(dt_val v, int axis)
 /* A partial operand belongs to an op that is linear in it, with partners that let it. */
 static void check_partial_sums(const dt_node *n, int a)
 {
-    static const dt_op *const linear[] = {&dt_op_scale,  &dt_op_rope, &dt_op_dropout,       &dt_op_accumulate,
-                                          &dt_op_gather, &dt_op_sum,  &dt_op_sampled_wgrad, &dt_op_bias_grad};
+    static const dt_op *const linear[] = {&dt_op_scale,      &dt_op_rope, &dt_op_dropout,       &dt_op_accumulate,
+                                          &dt_op_gather,     &dt_op_sum,  &dt_op_sampled_wgrad, &dt_op_bias_grad,
+                                          &dt_op_all_gather, &dt_op_slice};
     int partial = 0;
     for (int k = 0; k < n->nin; k++) partial += is_partial(n->in[k], a);
     if (partial == 0) return;
@@ -262,8 +263,10 @@ static void check_order(const dt_node *n)
 }
 
 static const char *const deltas[] = {
-    EVERYWHERE,
-    "delta { lora { rank: 2 dropout: 0.5 } target: \"re:.*(k|v|down)_proj\" } delta { name: \"b\" lora { rank: 3 } }",
+    "delta { lora { rank: 2 } target: \"re:block.*\" }",
+    "delta { lora { rank: 2 dropout: 0.5 } target: \"attn.k\" target: \"ffn.down\" } delta { name: \"b\" lora { rank: "
+    "3 } }",
+    "delta { bitfit { add: true } }",
     "delta { full {} }",
     "delta { fish { keep: 0.05 } }",
     "delta { fish { keep: 0.3 } exclude: \"re:.*norm.*\" } delta { lora { rank: 2 } }",
@@ -271,16 +274,28 @@ static const char *const deltas[] = {
 static const char *const layouts[] = {"", TENSOR4, SEQUENCE4, " parallel { tensor: 8 }",
                                       " parallel { tensor: 8 sequence: true } train { recompute: true }"};
 static const tiny_model models[] = {
-    {0}, {.kv_heads = 2, .bias = true}, {.kv_heads = 1, .tied = true}, {.vocab = 60, .tied = true, .kv_heads = 8}};
+    {0},
+    {.kv_heads = 2, .bias = true},
+    {.kv_heads = 1, .tied = true},
+    {.vocab = 60, .tied = true, .kv_heads = 8},
+    {.json = "{\"model_type\": \"gpt2\", \"n_embd\": 48, \"n_head\": 8, \"n_layer\": 2, \"n_positions\": 16, "
+             "\"vocab_size\": 64}"},
+    {.json = "{\"model_type\": \"qwen3\", \"hidden_size\": 20, \"intermediate_size\": 40, \"num_hidden_layers\": 2, "
+             "\"num_attention_heads\": 8, \"num_key_value_heads\": 2, \"head_dim\": 6, \"vocab_size\": 64}"}};
+enum {
+    DELTAS = sizeof deltas / sizeof *deltas,
+    LAYOUTS = sizeof layouts / sizeof *layouts,
+    MODELS = sizeof models / sizeof *models
+};
 
 /* Every delta, mesh and model, on every rank: all ranks have one graph, but for their slices. */
 Test(graph_shard, every_graph_is_sound)
 {
-    for (size_t c = 0; c < sizeof deltas / sizeof *deltas * 5 * 4; c++) {
+    for (int c = 0; c < DELTAS * LAYOUTS * MODELS; c++) {
         char config[512];
         int64_t nodes = 0, values = 0;
-        snprintf(config, sizeof config, "%s%s", deltas[c % 5], layouts[c / 5 % 5]);
-        tiny_open(&t, models[c / 25], config);
+        snprintf(config, sizeof config, "%s%s", deltas[c % DELTAS], layouts[c / DELTAS % LAYOUTS]);
+        tiny_open(&t, models[c / (DELTAS * LAYOUTS)], config);
         int ranks = t.config->parallel->tensor * 2;
         for (int rank = 0; rank<ranks; rank += ranks> 4 ? 3 : 1) {
             for (int purpose = DT_FOR_TRAINING; purpose <= DT_FOR_FISHER; purpose++) {

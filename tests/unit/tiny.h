@@ -1,4 +1,4 @@
-/* A tiny llama without files: config.json from a text, random weights, and its graphs as jobs build them, for any rank
+/* A tiny model without files: config.json from a text, random weights, and its graphs as jobs build them, for any rank
  * of any mesh. The widths differ from each other and from the number of tokens, so that shapes tell values apart. */
 #ifndef DT_TESTS_UNIT_TINY_H
 #define DT_TESTS_UNIT_TINY_H
@@ -13,10 +13,11 @@
 
 #define OK(expr) cr_assert_eq((expr), DT_OK, "%s", dt_error_text())
 
-/** What of the model varies; 0: the default. */
+/** A llama, and what of it varies (0: the default), or any model by its config.json. */
 typedef struct tiny_model {
     int layers, heads, kv_heads, vocab; /* 2, 8, 4, 64 */
     bool tied, bias;
+    const char *json;
 } tiny_model;
 enum { TINY_SEQ = 8, TINY_HEAD_DIM = 6, TINY_WIDTH = 20, TINY_FFN = 40 };
 
@@ -34,18 +35,29 @@ typedef struct tiny {
 static inline void tiny_open(tiny *t, tiny_model m, const char *config)
 {
     char text[512];
-    int n = snprintf(text, sizeof text,
-                     "{\"model_type\": \"llama\", \"hidden_size\": %d, \"intermediate_size\": %d, "
-                     "\"num_hidden_layers\": %d, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, "
-                     "\"head_dim\": %d, \"vocab_size\": %d, \"rms_norm_eps\": 1e-5, \"initializer_range\": 0.3, "
-                     "\"tie_word_embeddings\": %s, \"attention_bias\": %s}",
-                     TINY_WIDTH, TINY_FFN, m.layers ? m.layers : 2, m.heads ? m.heads : 8, m.kv_heads ? m.kv_heads : 4,
-                     TINY_HEAD_DIM, m.vocab ? m.vocab : 64, m.tied ? "true" : "false", m.bias ? "true" : "false");
+    snprintf(text, sizeof text,
+             "{\"model_type\": \"llama\", \"hidden_size\": %d, \"intermediate_size\": %d, "
+             "\"num_hidden_layers\": %d, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, "
+             "\"head_dim\": %d, \"vocab_size\": %d, \"rms_norm_eps\": 1e-5, \"initializer_range\": 0.3, "
+             "\"tie_word_embeddings\": %s, \"attention_bias\": %s}",
+             TINY_WIDTH, TINY_FFN, m.layers ? m.layers : 2, m.heads ? m.heads : 8, m.kv_heads ? m.kv_heads : 4,
+             TINY_HEAD_DIM, m.vocab ? m.vocab : 64, m.tied ? "true" : "false", m.bias ? "true" : "false");
+    const char *json = m.json != NULL ? m.json : text;
     memset(t, 0, sizeof *t);
     t->sequences = 1;
     OK(dt_config_parse("test", config, strlen(config), NULL, 0, &t->config));
-    OK(dt_json_parse(text, (size_t)n, "config.json", DT_ERR_MODEL, &t->json));
-    t->backbone = (dt_backbone){.family = dt_families[0], .random_init = true, .seed = 1};
+    OK(dt_json_parse(json, strlen(json), "config.json", DT_ERR_MODEL, &t->json));
+    const char *type;
+    t->backbone = (dt_backbone){.random_init = true, .seed = 1};
+    OK(dt_json_string(&t->json, "model_type", &type));
+    for (const dt_family *const *f = dt_families; *f != NULL; f++) {
+        for (const char *const *known = (*f)->types; *known != NULL; known++) {
+            if (strcmp(*known, type) != 0) continue;
+            t->backbone.family = *f;
+            t->backbone.type = *known;
+        }
+    }
+    cr_assert_neq(t->backbone.family, NULL, "%s", json);
     OK(t->backbone.family->parse(&t->json, &t->backbone.region, &t->backbone.own, &t->backbone.info));
     t->job = (dt_job){.config = t->config, .backbone = &t->backbone, .seq = TINY_SEQ};
     OK(dt_deltas_create(t->config, &t->job.deltas));
