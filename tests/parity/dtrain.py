@@ -7,7 +7,6 @@ import torch
 from safetensors import safe_open
 
 SOURCE = Path(__file__).resolve().parents[2]
-TARGETS = "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
 DELTA = "parity"
 STEPS = 50
 
@@ -18,7 +17,7 @@ class Dtrain:
     def __init__(self, build, folder, case, backbone, rows, seed):
         self.build, self.folder, self.case = Path(build), folder, case
         self.config = folder / "config.pbtxt"
-        target = " ".join(f'target: "{name}"' for name in TARGETS)
+        target = " ".join(f'target: "{name}"' for name in case.targets)
         method = {"full": "full {}",
                   "lora": f"lora {{ rank: {case.rank} alpha: {case.alpha} rs: {case.rs} }} {target}",
                   "fish": f"fish {{ keep: {case.keep} samples: {case.n_rows} }} {target}"}[case.method]

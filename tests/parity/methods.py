@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
-from dtrain import DELTA, TARGETS
+from dtrain import DELTA
 
 
 class Full:
@@ -28,8 +28,8 @@ class Lora:
 
     def __init__(self, case, model):
         self.model = get_peft_model(model, LoraConfig(
-            r=case.rank, lora_alpha=case.alpha, use_rslora=case.rs, target_modules=list(TARGETS), lora_dropout=0.0,
-            bias="none", task_type="CAUSAL_LM"))
+            r=case.rank, lora_alpha=case.alpha, use_rslora=case.rs, target_modules=list(case.targets), lora_dropout=0.0,
+            bias="none", task_type="CAUSAL_LM", fan_in_fan_out=model.config.model_type == "gpt2"))  # [I,O]
 
     def trained(self):
         state = get_peft_model_state_dict(self.model)
@@ -47,7 +47,7 @@ class Fish:
     def __init__(self, case, model):
         self.model, self.weight, self.frozen, self.chosen = model, {}, {}, {}
         for name, p in model.named_parameters():
-            p.requires_grad_(name.removesuffix(".weight").endswith(TARGETS))
+            p.requires_grad_(name.removesuffix(".weight").removesuffix(".bias").endswith(case.targets))
             if p.requires_grad:
                 self.weight[name] = p
                 self.frozen[name] = p.detach().clone()

@@ -39,6 +39,10 @@ TOLERANCE = {"loss": 1e-5, "grad_norm": 1e-4, "values": 1e-3, "nll": 1e-4}
 MASK_TOLERANCE = 1e-3
 
 
+LINEARS = "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
+GPT2_LINEARS = "c_attn.q", "c_attn.k", "c_attn.v", "c_proj", "c_fc"
+
+
 @dataclass
 class Case:
     name: str
@@ -65,6 +69,7 @@ class Case:
     ranks: int = 1
     tensor: int = 1
     sequence: bool = False
+    targets: tuple = LINEARS
     group: str = ""  # expression over names: these parameters have 4 times the learning rate and no weight decay
 
     def make_optimizer(self, named):
@@ -80,6 +85,7 @@ class Case:
 
 PACKED = dict(completion=True, packing=True, seq_len=384, n_rows=30, global_batch=4, micro_batch=2)
 FISH = dict(method="fish", lr=1e-3, weight_decay=0)
+GPT2 = dict(backbone="gpt2", targets=GPT2_LINEARS)
 CASES = [
     Case("stories-lora", "stories260k"),
     Case("stories-lora-packed", "stories260k", **PACKED),
@@ -100,6 +106,19 @@ CASES = [
     Case("biased-lora", "biased", ranks=2, tensor=2),
     Case("biased-full", "biased", "full", lr=5e-4),
     Case("biased-full-groups", "biased", "full", lr=5e-4, group=".*(norm.weight|bias)"),
+    Case("mistral-lora", "mistral"),
+    Case("mistral-lora-packed", "mistral", **PACKED),
+    Case("mistral-full", "mistral", "full", lr=5e-4),
+    Case("qwen2-lora", "qwen2"),
+    Case("qwen2-lora-ranks", "qwen2", ranks=4, tensor=2, sequence=True, **PACKED),
+    Case("qwen2-full", "qwen2", "full", lr=5e-4),
+    Case("qwen3-lora", "qwen3"),
+    Case("qwen3-lora-packed", "qwen3", **PACKED),
+    Case("qwen3-full-ranks", "qwen3", "full", lr=5e-4, ranks=2, tensor=2),
+    Case("gpt2-lora", **GPT2),
+    Case("gpt2-lora-ranks", **GPT2, ranks=4, tensor=2, sequence=True, **PACKED),
+    Case("gpt2-full-packed", **GPT2, method="full", lr=5e-4, **PACKED),
+    Case("gpt2-fish", **GPT2, **FISH),
 ]
 
 
@@ -199,6 +218,7 @@ def main(build, *names):
             "llama3": backbones.llama3_published(scratch / "llama3", TOKENIZER),
             "llama3-new": backbones.llama3_new(scratch / "llama3-new", TOKENIZER),
             "biased": backbones.biased(scratch / "biased", TOKENIZER),
+            **backbones.families(scratch, TOKENIZER),
         }
         for case in CASES:
             if names and case.name not in names:

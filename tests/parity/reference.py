@@ -3,8 +3,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
+from transformers import get_cosine_schedule_with_warmup
 
+import backbones
 from dtrain import STEPS
 from methods import METHODS
 
@@ -14,12 +15,12 @@ NO_LOSS = -100
 class Reference:
     def __init__(self, case, backbone):
         self.case = case
-        self.method = METHODS[case.method](case, AutoModelForCausalLM.from_pretrained(backbone, dtype=torch.float32))
+        self.method = METHODS[case.method](case, backbones.load(backbone))
         self.model = self.method.model
 
     def inputs(self, batch):
         """A batch as the model takes it, and its targets. One row a sequence: padding on the right with an attention
-        mask. Packed: explicit positions, and a mask that is causal within each row's block."""
+        mask. Packed: explicit positions, and a mask that is causal within each row's block and the window."""
         shape = len(batch), self.case.seq_len
         ids = torch.zeros(shape, dtype=torch.long)
         targets = torch.full(shape, NO_LOSS)
@@ -38,8 +39,17 @@ class Reference:
             return {"input_ids": ids, "attention_mask": (document >= 0).long()}, targets
         t = torch.arange(shape[1])
         visible = (t[:, None] >= t) & (document[:, :, None] == document[:, None, :])
-        mask = torch.zeros(visible.shape).masked_fill(~visible, torch.finfo(torch.float32).min)
-        return {"input_ids": ids, "position_ids": position, "attention_mask": mask[:, None]}, targets
+        return {"input_ids": ids, "position_ids": position, "attention_mask": self.masks(visible)}, targets
+
+    def masks(self, visible):
+        """As the model takes them: one for all layers, or one for each type of layer."""
+        config, t = self.model.config, torch.arange(visible.shape[-1])
+        window = getattr(config, "sliding_window", None)
+        near = visible & (t[:, None] - t < window) if window else visible
+        full, sliding = (torch.zeros(v.shape).masked_fill(~v, torch.finfo(torch.float32).min)[:, None]
+                         for v in (visible, near))
+        by_layer = getattr(config, "layer_types", None) is not None
+        return {"full_attention": full, "sliding_attention": sliding} if by_layer else sliding
 
     def train(self, batches):
         """[(loss, gradient norm before clipping, learning rate, targets)] of each step."""
