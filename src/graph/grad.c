@@ -116,6 +116,9 @@ dt_status dt_pass_grad(dt_graph *g, dt_val loss, dt_grad_mode mode)
         bool needs = false;
         order[n++] = i;
         for (int k = 0; k < node->nin; k++) needs |= node->in[k] != DT_NONE && p.needs[node->in[k]];
+        if (needs && mode == DT_GRAD_SQUARES && node->program == DT_PROLOGUE)
+            DT_GOTO(dt_fail(DT_ERR_INTERNAL, "op %s: squares of gradients do not pass the prologue", node->op->name),
+                    done);
         for (int k = 0; k < node->nin && needs; k++)
             if (node->in[k] != DT_NONE) p.readers[node->in[k]]++;
         for (int k = 0; k < node->nout && needs; k++)

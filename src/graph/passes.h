@@ -9,7 +9,8 @@
 /** What becomes of a parameter's gradient. */
 typedef enum dt_grad_mode {
     DT_GRAD_SUM,    /* grad:<name> += gradient of each micro-batch */
-    DT_GRAD_SQUARES /* grad:<name> += (gradient of each micro-batch)^2, elementwise: Fisher information of examples */
+    DT_GRAD_SQUARES /* grad:<name> += (gradient of each micro-batch)^2, elementwise: Fisher information of examples.
+                       No prologue then. */
 } dt_grad_mode;
 
 /** Reverse mode: emits, marked `backward`, the nodes that lead from d loss = 1 to every parameter that `loss` depends

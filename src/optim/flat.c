@@ -84,6 +84,10 @@ dt_status dt_flat_create(dt_graph *g, const Dtrain__Optim *config, dt_flat *out)
         *p = (dt_flat_param){.param = (dt_val)v, .grad = grad, .count = dt_value_local_count(g, (dt_val)v)};
         p->split = axes_of(g, p->param, DT_SPLIT);
         p->partial = axes_of(g, grad, DT_PARTIAL) & DT_AXES_TENSOR;
+        if (g->mesh.size[DT_AXIS_DATA] > 1 && !(axes_of(g, grad, DT_PARTIAL) & DT_AXES_DATA))
+            DT_GOTO(dt_fail(DT_ERR_INTERNAL, "the gradient of %s is reduced over the data ranks before its time",
+                            g->value[v].name),
+                    failed);
         flat.global_count += dt_value_count(g, p->param);
         DT_GOTO(settings_of(config, g->value[v].name, p), failed);
     }

@@ -333,3 +333,12 @@ Test(graph_grad, what_cannot_be_differentiated_is_named, .init = begin, .fini = 
     cr_assert_eq(dt_pass_grad(g, dt_sum(g, dt_square(g, p)), DT_GRAD_SUM), DT_ERR_INTERNAL);
     cr_assert_str_eq(dt_error_text(), "op square has no gradient");
 }
+
+Test(graph_grad, squares_do_not_pass_the_prologue, .init = begin, .fini = end)
+{
+    g->program = DT_PROLOGUE;
+    dt_val b = dt_scale(g, p, 2);
+    g->program = DT_MICRO;
+    cr_assert_eq(dt_pass_grad(g, dt_sum(g, b), DT_GRAD_SQUARES), DT_ERR_INTERNAL);
+    cr_assert_str_eq(dt_error_text(), "op scale: squares of gradients do not pass the prologue");
+}
