@@ -1,5 +1,6 @@
 /* Placement on the mesh: how many collectives a block costs, where the factors of a delta lie, slices that make up the
  * whole, partial sums that meet no op that is not linear. */
+#include "op/add.h"
 #include "op/collective.h"
 #include "op/matmul.h"
 #include "unit/tiny.h"
@@ -170,6 +171,29 @@ Test(graph_shard, a_vocabulary_that_does_not_divide_is_replicated)
     cr_assert_eq(f.reduce[WIDE], 2 * 2, "none for the embedding");
     cr_assert_eq(f.reduce[SCALAR], 0, "none for the loss");
     tiny_close(&t);
+}
+
+/* y = x w is partial; its square needs the sum, and then everybody behind reads that, linear or not. */
+Test(graph_shard, what_was_summed_once_is_read_summed)
+{
+    dt_graph *g;
+    OK(dt_graph_create(&g));
+    const dt_split by_input = {1, DT_AXES_TENSOR};
+    dt_val x = dt_graph_input(g, "x", DT_TYPE_ACT, 2, (int64_t[]){4, 8}, DT_NO_SPLIT);
+    dt_val y = dt_linear(g, x, dt_graph_weight(g, "w", 2, (int64_t[]){6, 8}, by_input), DT_NONE);
+    dt_val before = dt_scale(g, y, 2), square = dt_square(g, y), behind = dt_scale(g, y, 3);
+    const dt_val outputs[] = {before, square, behind};
+    for (int i = 0; i < 3; i++) dt_graph_mark_output(g, outputs[i]);
+    dt_mesh mesh;
+    OK(dt_mesh_make(1, 4, 4, 4, &mesh));
+    OK(dt_pass_shard(g, &mesh));
+    dt_val sum = g->node[g->value[square].producer].in[0];
+    cr_assert_eq(g->node[g->value[sum].producer].op, &dt_op_all_reduce);
+    cr_assert_eq(g->node[g->value[behind].producer].in[0], sum);
+    cr_assert_eq(g->node[g->value[before].producer].in[0], y, "not summed where it need not be");
+    cr_assert_eq(count_nodes(g, &dt_op_all_reduce, false), 2, "y, and what was scaled before");
+    cr_assert_eq(count_nodes(g, &dt_op_slice, false), 1, "of x: each rank's part of the inner dimension");
+    dt_graph_destroy(g);
 }
 
 /* ---- What holds of every graph ---- */
