@@ -147,13 +147,14 @@ static void check_same(const run *got, const run *expected, const char *options)
 static void check_training(const char *type, const char *methods)
 {
     static const char *const layouts[] = {"--set parallel.tensor=4",
+                                          "--set parallel.tensor=4 --set parallel.sequence=true",
                                           "--set parallel.tensor=2 --set parallel.sequence=true"};
     open_type(type);
     double untrained = nll_check(folder, backbone, golden, 1, ""); /* leaves texts.jsonl */
     write_config(methods);
     run alone = train(1, "", 0);
     cr_expect_lt(alone.eval, untrained);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         run other = train(4, layouts[i], i);
         check_same(&other, &alone, layouts[i]);
     }
