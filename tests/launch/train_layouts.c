@@ -12,6 +12,11 @@ TestSuite(train_layouts, .init = run_set_up, .fini = run_tear_down);
 #define LORA "delta { name: \"d\" lora { rank: 4 alpha: 8 } target: \"re:.*_proj\" } "
 #define FISH "delta { name: \"d\" fish { keep: 0.1 samples: 16 } } "
 #define FULL "delta { name: \"d\" full {} } "
+/* Several on one site: two masks that overlap, LoRA beside them. */
+#define STACKED                                                                                                        \
+    "delta { name: \"a\" fish { keep: 0.1 samples: 16 } target: \"re:.*_proj\" } "                                     \
+    "delta { name: \"b\" fish { keep: 0.1 samples: 8 } target: \"q_proj\" target: \"re:.*norm\" } "                    \
+    "delta { name: \"c\" lora { rank: 4 alpha: 8 } target: \"q_proj\" target: \"v_proj\" } "
 #define TOLERANCE "1e-5"
 #define SAME_MASK "inf"
 
@@ -63,6 +68,12 @@ Test(train_layouts, full_with_adamw)
 Test(train_layouts, full_with_sgd)
 {
     check_layouts(FULL TRAIN SGD);
+}
+
+Test(train_layouts, stacked_deltas)
+{
+    check_layouts(STACKED TRAIN "optim { adamw { lr: 2e-3 weight_decay: 0.1 } clip_norm: 0.5 "
+                                "group { match: \"re:c[.].*\" lr_scale: 3 weight_decay: 0 } }");
 }
 
 /* A group of kv heads, or of their replicas, spans several tensor ranks. */

@@ -17,6 +17,11 @@ TestSuite(train_resume, .init = run_set_up, .fini = run_tear_down);
 #define FISH "delta { name: \"d\" fish { keep: 0.1 samples: 16 } } " REST
 #define FULL "delta { name: \"d\" full {} } " REST
 
+#define STACKED                                                                                                        \
+    "delta { name: \"a\" fish { keep: 0.1 samples: 16 } target: \"re:.*_proj\" } "                                     \
+    "delta { name: \"b\" fish { keep: 0.1 samples: 8 } target: \"q_proj\" target: \"re:.*norm\" } "                    \
+    "delta { name: \"c\" lora { rank: 4 alpha: 8 } target: \"q_proj\" target: \"v_proj\" } " REST
+
 /* A layout and the arguments that make it. */
 typedef struct layout {
     const char *mpirun, *sets;
@@ -141,6 +146,11 @@ Test(train_resume, lora_goes_on_on_one_rank)
 Test(train_resume, full_goes_on_on_one_rank)
 {
     check_layouts(FULL, &data4, &alone);
+}
+
+Test(train_resume, stacked_deltas_go_on_on_tensor_ranks)
+{
+    check_layouts(STACKED, &both, &tensor4);
 }
 
 Test(train_resume, full_goes_on_on_tensor_ranks)
