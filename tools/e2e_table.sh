@@ -27,7 +27,7 @@ base=$(launch/mpirun.sh -np "$ranks" "$dtrain" eval configs/e2e-base.pbtxt --jso
     sed -n 's/.*"eval_loss":\([^,]*\),.*/\1/p')
 : >$runs/results
 for lr in 5e-4 1e-3 2e-3; do train full $lr; done
-for lr in 2e-3 5e-3 1e-2; do train lora $lr; done
+for lr in 1e-3 2e-3 5e-3; do train lora $lr; done
 for lr in 1e-3 2e-3 5e-3; do train fish $lr; done
 
 awk -v base="$base" '

@@ -67,6 +67,7 @@ dt_status dt_metrics_open(const Dtrain__Config *config, int64_t from_step, dt_me
     m->file = fopen(path, from_step >= 0 ? "a" : "w");
     if (m->file == NULL) return dt_fail(DT_ERR_IO, "%s: %s", path, strerror(errno));
     if (from_step >= 0) fprintf(m->file, "{\"event\":\"resume\",\"from_step\":%lld}\n", (long long)from_step);
+    if (fflush(m->file) != 0) return dt_fail(DT_ERR_IO, "%s: %s", path, strerror(errno));
     return DT_OK;
 }
 

@@ -70,7 +70,8 @@ static void check_bits(const char *config, const layout *l, bool saving)
 {
     run_config(config);
     run_train("whole", l->mpirun, l->sets);
-    for (int i = 0; i < 3; i++) interrupt(l, 2 + 6 * i, 0.003 * i, saving, i);
+    /* A save is written beside the steps and committed before the next one begins: that of step 1 stands at step 3. */
+    for (int i = 0; i < 3; i++) interrupt(l, 3 + 6 * i, 0.003 * i, saving, i);
     run_train("killed", l->mpirun, l->sets);
     run_compare("whole", "killed", "0", "0");
     run_same_files("whole", "killed", STEPS, l->tensor);
