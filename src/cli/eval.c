@@ -93,9 +93,11 @@ const dt_command dt_command_eval = {
     .arguments = "CONFIG",
     .summary = "held-out loss of the backbone with a trained delta",
     .text = "Mean negative log-likelihood over the target tokens of data.eval. With deltas in CONFIG: as trained,\n"
-            "from --delta or the newest checkpoint of run.dir. Without: of the backbone alone.",
+            "from --delta or the newest checkpoint of run.dir. Without: of the backbone alone. What checkpoint.best\n"
+            "kept is --delta RUN/ckpt/best.",
     .examples = "mpirun -np 4 dtrain eval config.pbtxt\n"
                 "dtrain eval config.pbtxt --delta runs/first/ckpt/step-000100 --json\n"
+                "dtrain eval config.pbtxt --delta runs/first/ckpt/best\n"
                 "dtrain eval backbone.pbtxt --per-token nll.jsonl",
     .options = (const dt_option[]){{"--delta", "CKPT", "a checkpoint folder, or a run folder (its newest)"},
                                    {"--json", NULL, "end with one JSON object: eval_loss, eval_tokens"},

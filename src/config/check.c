@@ -89,6 +89,14 @@ dt_status dt_check_config(const Dtrain__Config *config, const dt_places *places)
     return DT_OK;
 }
 
+/* What decides by the evaluation loss needs evaluations. */
+static dt_status check_evaluated(const Dtrain__Config *config, const char *field)
+{
+    const char *missing = !config->data->eval ? "data.eval is not given" : "train.eval_every is 0";
+    if (config->data->eval && config->train->eval_every > 0) return DT_OK;
+    return dt_fail_field(NULL, field, "decides by the loss of evaluations during training, but %s", missing);
+}
+
 /* What a run that trains needs. */
 static dt_status check_training(const Dtrain__Config *config, long long data_ranks)
 {
@@ -103,6 +111,12 @@ static dt_status check_training(const Dtrain__Config *config, long long data_ran
         return dt_fail_field(NULL, "train.eval_every", "%lld, but data.eval is not given",
                              (long long)train->eval_every);
     }
+    if (config->checkpoint->best) DT_TRY(check_evaluated(config, "checkpoint.best"));
+    if (train->early_stop->min_delta > 0 && train->early_stop->patience == 0) {
+        return dt_fail_field(NULL, "train.early_stop.min_delta", "%g, but patience is 0, which never stops early",
+                             train->early_stop->min_delta);
+    }
+    if (train->early_stop->patience > 0) DT_TRY(check_evaluated(config, "train.early_stop"));
     if (global % (micro * data_ranks) == 0) return DT_OK;
     return dt_fail_field(NULL, "train.global_batch",
                          "%lld is not a multiple of train.micro_batch x data ranks = %lld x %lld", global, micro,

@@ -6,6 +6,7 @@
 
 #include "base/status.h"       // dt_status
 #include "model/safetensors.h" // DT_TENSOR_DIMS
+#include "train/best.h"        // dt_best
 #include <stdint.h>            // int64_t
 
 typedef enum dt_ckpt_part { DT_CKPT_DELTA, DT_CKPT_OPTIMIZER, DT_CKPT_PARTS } dt_ckpt_part;
@@ -31,6 +32,7 @@ typedef struct dt_ckpt_meta {
     int64_t sequences; /* training sequences consumed */
     uint64_t seed;
     int data_ranks, tensor_ranks;
+    dt_best best; /* dt_best_none where the manifest tells nothing */
     uint64_t data_fingerprint;
     const char *backbone_fingerprint;
     const char *config_text; /* resolved configuration */
@@ -43,12 +45,18 @@ dt_status dt_ckpt_write(const char *run, int64_t step, dt_ckpt_part part, int te
                         const dt_ckpt_tensor *tensor, int64_t n, char digest[33]) DT_WARN_UNUSED;
 /** Rank 0, when every file is written: digests[part * tensor_ranks + r]; manifest, fsync, rename; then removes all but
  *  the `keep` newest complete checkpoints, this one always among them, and .tmp folders of earlier steps (a later one
- *  may be in the making). A complete checkpoint of the same step is replaced. What cannot be removed is logged. */
-dt_status dt_ckpt_commit(const char *run, const dt_ckpt_meta *meta, const char (*digests)[33], int keep) DT_WARN_UNUSED;
+ *  may be in the making). A complete checkpoint of the same step is replaced. What cannot be removed is logged.
+ *  keep_best: <run>/ckpt/best is made to lead to the step of meta->best, which is spared, however old. */
+dt_status dt_ckpt_commit(const char *run, const dt_ckpt_meta *meta, const char (*digests)[33], int keep,
+                         bool keep_best) DT_WARN_UNUSED;
+/** Makes the link <run>/ckpt/best lead to the checkpoint of a step, or removes it (-1). Rank 0. */
+dt_status dt_ckpt_set_best(const char *run, int64_t step) DT_WARN_UNUSED;
 /** Removes what interrupted saves left behind. Rank 0, before the first save of a process. */
 dt_status dt_ckpt_clean(const char *run) DT_WARN_UNUSED;
 
 typedef struct dt_ckpt dt_ckpt;
+/** Does a run have a complete checkpoint of a step? */
+bool dt_ckpt_has(const char *run, int64_t step);
 /** Newest complete checkpoint of a run: *step = -1 if there is none. Removes nothing. */
 dt_status dt_ckpt_latest(const char *run, int64_t *step) DT_WARN_UNUSED;
 /** Opens a checkpoint: a step folder, or a run folder (its newest). Verifies format, file list and digests; what is

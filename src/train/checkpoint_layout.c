@@ -88,6 +88,16 @@ done:
     return st;
 }
 
+bool dt_ckpt_has(const char *run, int64_t step)
+{
+    dt_region region = {0};
+    const char *folder = dt_ckpt_step_path(&region, run, step);
+    const char *manifest = folder ? dt_region_printf(&region, "%s/%s", folder, DT_CKPT_MANIFEST) : NULL;
+    bool has = manifest && dt_path_exists(manifest);
+    dt_region_free(&region);
+    return has;
+}
+
 dt_status dt_ckpt_latest(const char *run, int64_t *step)
 {
     int64_t *all, n;

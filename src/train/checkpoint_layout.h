@@ -6,6 +6,7 @@
 #include "train/checkpoint.h" // dt_ckpt_meta, dt_ckpt_part
 
 #define DT_CKPT_MANIFEST "manifest.json"
+#define DT_CKPT_BEST "best"
 
 /** "<run>/ckpt", "<run>/ckpt/step-000100" and "<run>/ckpt/step-000100.tmp", in the region; NULL: no memory. */
 const char *dt_ckpt_root_path(dt_region *region, const char *run);

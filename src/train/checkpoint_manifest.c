@@ -24,6 +24,23 @@ static int add_u64(cJSON *object, const char *key, uint64_t value)
     return cJSON_AddStringToObject(object, key, text) != NULL;
 }
 
+/* Digit for digit, infinities too, which JSON's numbers do not have. */
+static int add_f64(cJSON *object, const char *key, double value)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.17g", value);
+    return cJSON_AddStringToObject(object, key, text) != NULL;
+}
+
+static int add_best(cJSON *root, const dt_best *best)
+{
+    cJSON *object = cJSON_AddObjectToObject(root, "evaluations");
+    return cJSON_AddNumberToObject(object, "last_step", (double)best->evaluated) &&
+           cJSON_AddNumberToObject(object, "best_step", (double)best->step) &&
+           add_f64(object, "best_loss", best->loss) && add_f64(object, "reference_loss", best->reference) &&
+           cJSON_AddNumberToObject(object, "without_improvement", (double)best->waited);
+}
+
 /* All but the method's record and the digest, as text to be freed with cJSON_free(); NULL if memory is exhausted. */
 static char *print_fields(const dt_ckpt_meta *meta, const char (*digests)[33])
 {
@@ -35,7 +52,7 @@ static char *print_fields(const dt_ckpt_meta *meta, const char (*digests)[33])
              cJSON_AddNumberToObject(root, "tensor_ranks", meta->tensor_ranks) &&
              add_u64(root, "data_fingerprint", meta->data_fingerprint) &&
              cJSON_AddStringToObject(root, "backbone_fingerprint", meta->backbone_fingerprint) &&
-             cJSON_AddStringToObject(root, "config", meta->config_text);
+             add_best(root, &meta->best) && cJSON_AddStringToObject(root, "config", meta->config_text);
     cJSON *files = cJSON_AddObjectToObject(root, "files");
     for (int part = 0; part < DT_CKPT_PARTS; part++)
         for (int r = 0; r < meta->tensor_ranks && ok; r++)
@@ -88,6 +105,29 @@ static dt_status read_u64(const dt_json *at, const char *key, uint64_t *out)
     return DT_OK;
 }
 
+static dt_status read_f64(const dt_json *at, const char *key, double *out)
+{
+    const char *text;
+    char *end;
+    DT_TRY(dt_json_string(at, key, &text));
+    *out = strtod(text, &end);
+    return end != text && !*end ? DT_OK : dt_json_fail(at, key, "\"%s\" is no number", text);
+}
+
+/* Manifests of versions that kept no such record have none. */
+static dt_status read_best(const dt_json *at, dt_best *best)
+{
+    dt_json object;
+    *best = dt_best_none();
+    if (!cJSON_HasObjectItem(at->node, "evaluations")) return DT_OK;
+    DT_TRY(dt_json_object(at, "evaluations", &object));
+    DT_TRY(dt_json_i64(&object, "last_step", &best->evaluated));
+    DT_TRY(dt_json_i64(&object, "best_step", &best->step));
+    DT_TRY(read_f64(&object, "best_loss", &best->loss));
+    DT_TRY(read_f64(&object, "reference_loss", &best->reference));
+    return dt_json_i64(&object, "without_improvement", &best->waited);
+}
+
 static dt_status read_ranks(const dt_json *at, const char *key, int *out)
 {
     int64_t value;
@@ -128,6 +168,7 @@ static dt_status read_fields(const dt_json *at, dt_region *region, dt_ckpt_meta 
     DT_TRY(read_ranks(at, "data_ranks", &meta->data_ranks));
     DT_TRY(read_ranks(at, "tensor_ranks", &meta->tensor_ranks));
     DT_TRY(read_u64(at, "data_fingerprint", &meta->data_fingerprint));
+    DT_TRY(read_best(at, &meta->best));
     DT_TRY(dt_json_string(at, "backbone_fingerprint", &meta->backbone_fingerprint));
     DT_TRY(dt_json_string(at, "config", &meta->config_text));
     meta->backbone_fingerprint = dt_region_strdup(region, meta->backbone_fingerprint); // out of the tree

@@ -12,6 +12,7 @@
 #include <stdio.h>       // renameat2
 #include <stdlib.h>      // free
 #include <string.h>      // memcpy, strcmp
+#include <unistd.h>      // symlink
 
 /* ---- a rank's file ---- */
 
@@ -150,8 +151,9 @@ static void remove_checkpoint(const char *path, const char *temporary)
     else if (dt_dir_remove(temporary) != DT_OK) dt_log(DT_LOG_WARN, "%s", dt_error_text());
 }
 
-/* Removes what `keep` does not cover. The checkpoint is safe by now: what cannot be removed is no reason to fail. */
-static void retain(dt_region *region, const char *run, int64_t newest, int keep)
+/* Removes what `keep` does not cover, but for step `best`. The checkpoint is safe by now: what cannot be removed is no
+ * reason to fail. */
+static void retain(dt_region *region, const char *run, int64_t newest, int keep, int64_t best)
 {
     for (int temporary = 1; temporary >= 0; temporary--) {
         int64_t *step, n;
@@ -162,14 +164,36 @@ static void retain(dt_region *region, const char *run, int64_t newest, int keep)
         for (int64_t i = 0; i < n; i++) {
             const char *path = temporary ? NULL : dt_ckpt_step_path(region, run, step[i]);
             const char *gone = dt_ckpt_temporary_path(region, run, step[i]);
-            int surplus = temporary ? step[i] <= newest : i < n - keep && step[i] != newest;
+            int surplus = temporary ? step[i] <= newest : i < n - keep && step[i] != newest && step[i] != best;
             if (surplus && gone && (temporary || path)) remove_checkpoint(path, gone);
         }
         free(step);
     }
 }
 
-dt_status dt_ckpt_commit(const char *run, const dt_ckpt_meta *meta, const char (*digests)[33], int keep)
+dt_status dt_ckpt_set_best(const char *run, int64_t step)
+{
+    dt_region region = {0};
+    dt_status st = DT_OK;
+    const char *root = dt_ckpt_root_path(&region, run);
+    const char *link = dt_region_printf(&region, "%s/" DT_CKPT_BEST, root ? root : "");
+    const char *temporary = dt_region_printf(&region, "%s/" DT_CKPT_BEST ".tmp", root ? root : "");
+    const char *path = dt_ckpt_step_path(&region, run, step);
+    if (!root || !link || !temporary || !path) {
+        st = dt_fail(DT_ERR_MEMORY, "%s: no memory for its name", run);
+    } else if (step < 0) {
+        if (unlink(link) < 0 && errno != ENOENT) st = dt_fail(DT_ERR_IO, "%s: %s", link, strerror(errno));
+    } else {
+        unlink(temporary); // left by a process that died
+        if (symlink(strrchr(path, '/') + 1, temporary) < 0 || rename(temporary, link) < 0)
+            st = dt_fail(DT_ERR_IO, "%s: cannot be made a link: %s", link, strerror(errno));
+        if (st == DT_OK) st = dt_dir_sync(root);
+    }
+    dt_region_free(&region);
+    return st;
+}
+
+dt_status dt_ckpt_commit(const char *run, const dt_ckpt_meta *meta, const char (*digests)[33], int keep, bool keep_best)
 {
     dt_region region = {0};
     dt_status st;
@@ -184,7 +208,8 @@ dt_status dt_ckpt_commit(const char *run, const dt_ckpt_meta *meta, const char (
     DT_GOTO(dt_dir_sync(temporary), done);
     DT_GOTO(put_in_place(temporary, final), done);
     DT_GOTO(dt_dir_sync(root), done);
-    retain(&region, run, meta->step, keep);
+    if (keep_best) DT_GOTO(dt_ckpt_set_best(run, meta->best.step), done);
+    retain(&region, run, meta->step, keep, keep_best ? meta->best.step : -1);
 done:
     dt_region_free(&region);
     return st;

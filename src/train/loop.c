@@ -38,6 +38,7 @@ typedef struct run {
     int64_t step; /* done */
     bool profile;
     int64_t saved; /* last step that a save was begun for */
+    dt_best best;
     int bad_steps;
     bool agreed; /* every rank has the error that ends the run: all leave together */
 } run;
@@ -99,6 +100,22 @@ static dt_status check_resume(const run *r, const dt_ckpt_meta *meta, const char
     return DT_OK;
 }
 
+/* The link may be that of a run that was killed between a checkpoint and its link, or went on from an older one. Where
+ * the best step has no checkpoint (the run did not keep the best until now) the best of what follows is kept. */
+static dt_status find_best(run *r)
+{
+    int64_t step = r->best.step;
+    dt_status st = DT_OK;
+    if (dt_world_rank() == 0) {
+        if (!dt_ckpt_has(r->config->run->dir, step)) step = -1;
+        st = dt_ckpt_set_best(r->config->run->dir, step);
+    }
+    DT_TRY(dt_world_agree(st));
+    DT_TRY(dt_world_broadcast(&step, 1, DT_COMM_I64, 0));
+    if (step < 0) r->best.step = -1, r->best.loss = INFINITY;
+    return DT_OK;
+}
+
 /* Opens the newest checkpoint, if there is one, on every rank. */
 static dt_status find_checkpoint(run *r, dt_ckpt **out)
 {
@@ -113,7 +130,9 @@ static dt_status find_checkpoint(run *r, dt_ckpt **out)
     st = dt_ckpt_open(path, out);
     if (st == DT_OK) st = check_resume(r, dt_ckpt_get_meta(*out), path);
     if (st == DT_OK) r->step = r->saved = step;
-    return dt_world_agree(st);
+    if (st == DT_OK) r->best = dt_ckpt_get_meta(*out)->best;
+    DT_TRY(dt_world_agree(st));
+    return r->config->checkpoint->best ? find_best(r) : DT_OK;
 }
 
 static dt_status set_up(run *r, bool fresh)
@@ -154,15 +173,6 @@ static void describe(const run *r)
         dt_log(DT_LOG_INFO, "%.3f%% of the frozen backbone's %lld; memory of a step %.1f MB a rank",
                100.0 * (double)flat->global_count / (double)weights, (long long)weights,
                (double)dt_trainer_bytes(&r->trainer) / 1e6);
-}
-
-static dt_status evaluate(run *r)
-{
-    double loss = 0;
-    int64_t tokens = 0;
-    if (r->evaluator == NULL) return DT_OK;
-    DT_TRY(dt_evaluator_run(r->evaluator, &loss, &tokens, NULL, NULL));
-    return dt_metrics_eval(r->metrics, r->step, loss, tokens);
 }
 
 /* Tokens of rows in the global batch of a step; only rank 0 tells them. */
@@ -242,7 +252,29 @@ static dt_status save(run *r)
     if (dt_saver_active(r->saver)) DT_TRY(finish_save(r));
     r->saved = r->step;
     DT_TRY(dt_trainer_settle(&r->trainer));
-    return dt_saver_begin(r->saver, r->step);
+    return dt_saver_begin(r->saver, r->step, &r->best);
+}
+
+/* Evaluates where it is time and has not been done: first of all, every so many steps, at the end. */
+static dt_status evaluate(run *r)
+{
+    const Dtrain__Train *train = r->config->train;
+    double loss = 0;
+    int64_t tokens = 0;
+    bool due = r->step == 0 || r->step == train->steps || (train->eval_every > 0 && r->step % train->eval_every == 0);
+    if (r->evaluator == NULL || !due || r->best.evaluated == r->step) return DT_OK;
+    DT_TRY(dt_evaluator_run(r->evaluator, &loss, &tokens, NULL, NULL));
+    DT_TRY(dt_metrics_eval(r->metrics, r->step, loss, tokens));
+    bool best = dt_best_take(&r->best, r->step, tokens > 0 ? loss : NAN, train->early_stop->min_delta);
+    if (!best || !r->config->checkpoint->best) return DT_OK;
+    r->saved = -1; /* a checkpoint of this step that is there already does not know that it is the best */
+    return save(r);
+}
+
+static bool out_of_patience(const run *r)
+{
+    const int64_t patience = r->config->train->early_stop->patience;
+    return patience > 0 && r->best.waited >= patience && r->step < r->config->train->steps;
 }
 
 static dt_status give_up(run *r)
@@ -252,26 +284,43 @@ static dt_status give_up(run *r)
                    r->bad_steps);
 }
 
+/* What the evaluations have decided. */
+static void say_best(const run *r)
+{
+    if (r->config->checkpoint->best && r->best.step >= 0)
+        dt_metrics_note(r->metrics, "lowest evaluation loss: %.4f at step %lld, kept as %s/ckpt/best", r->best.loss,
+                        (long long)r->best.step, r->config->run->dir);
+    if (out_of_patience(r))
+        dt_metrics_note(r->metrics,
+                        "stopped early after step %lld of %lld: %lld evaluations in a row have no loss more than %g "
+                        "below %.4f; a larger train.early_stop.patience goes on from here",
+                        (long long)r->step, (long long)r->config->train->steps, (long long)r->best.waited,
+                        r->config->train->early_stop->min_delta, r->best.reference);
+}
+
 static dt_status loop(run *r)
 {
     const Dtrain__Train *train = r->config->train;
     const int64_t save_every = r->config->checkpoint->every;
     bool stop = false, profiling = false;
-    if (r->step == 0) DT_TRY(evaluate(r));
+    const bool had_enough = out_of_patience(r);
+    DT_TRY(evaluate(r)); /* also what a run left out that was asked to stop */
     /* Asked to stop, data ranks that train apart still go on to where they meet. */
     const int64_t meet = r->trainer.local_steps;
-    while (r->step < train->steps && !(stop && r->step % meet == 0)) {
+    while (r->step < train->steps && !(stop && r->step % meet == 0) && !out_of_patience(r)) {
         DT_TRY(one_step(r, &stop));
         if (r->bad_steps >= MAX_BAD_STEPS) return give_up(r);
         if (r->profile && !profiling) DT_TRY(dt_exec_profile(r->trainer.exec));
         profiling = r->profile;
-        bool last = r->step == train->steps;
+        if (!stop) DT_TRY(evaluate(r)); /* before the save, which remembers it */
         if (save_every > 0 && r->step % save_every == 0) DT_TRY(save(r));
-        if (!stop && (last || (train->eval_every > 0 && r->step % train->eval_every == 0))) DT_TRY(evaluate(r));
     }
+    if (out_of_patience(r) && !had_enough)
+        DT_TRY(dt_metrics_early_stop(r->metrics, r->step, r->best.step, r->best.loss));
     DT_TRY(save(r));
     if (dt_saver_active(r->saver)) DT_TRY(finish_save(r));
     if (r->profile && dt_world_rank() == 0) DT_TRY(dt_profile_print(r->trainer.exec, r->job.device.threads));
+    say_best(r);
     if (stop)
         dt_metrics_note(r->metrics, "stopped by signal after step %lld; saved, run the same command to go on",
                         (long long)r->step);
@@ -290,7 +339,7 @@ static void tear_down(run *r)
 
 dt_status dt_train(const Dtrain__Config *config, const dt_train_options *options)
 {
-    run r = {.config = config, .profile = options->profile, .lock = -1, .saved = -1};
+    run r = {.config = config, .profile = options->profile, .lock = -1, .saved = -1, .best = dt_best_none()};
     struct sigaction action = {.sa_handler = ask_to_stop, .sa_flags = SA_RESTART};
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);

@@ -150,6 +150,14 @@ dt_status dt_metrics_eval(dt_metrics *m, int64_t step, double loss, int64_t toke
     return DT_OK;
 }
 
+dt_status dt_metrics_early_stop(dt_metrics *m, int64_t step, int64_t best_step, double best_loss)
+{
+    if (m->file == NULL) return DT_OK;
+    fprintf(m->file, "{\"event\":\"early_stop\",\"step\":%lld,\"best_step\":%lld,\"best_loss\":%s}\n", (long long)step,
+            (long long)best_step, json_number(best_loss).text);
+    return fflush(m->file) == 0 ? DT_OK : dt_fail(DT_ERR_IO, "metrics.jsonl: %s", strerror(errno));
+}
+
 void dt_metrics_note(dt_metrics *m, const char *fmt, ...)
 {
     char text[1024];

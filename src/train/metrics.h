@@ -22,6 +22,7 @@ dt_status dt_metrics_open(const Dtrain__Config *config, int64_t from_step, dt_me
 void dt_metrics_close(dt_metrics *m);
 dt_status dt_metrics_step(dt_metrics *m, const dt_step_metrics *s) DT_WARN_UNUSED;
 dt_status dt_metrics_eval(dt_metrics *m, int64_t step, double loss, int64_t tokens) DT_WARN_UNUSED;
+dt_status dt_metrics_early_stop(dt_metrics *m, int64_t step, int64_t best_step, double best_loss) DT_WARN_UNUSED;
 /** A line of its own among the progress lines. */
 void dt_metrics_note(dt_metrics *m, const char *fmt, ...) DT_PRINTF(2, 3);
 

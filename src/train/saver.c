@@ -22,6 +22,7 @@ struct dt_saver {
     char (*names)[512]; /* of the optimizer's tensors */
     bool active, running;
     int64_t step;
+    dt_best best;
     pthread_t thread;
     pthread_mutex_t lock;
     bool done; /* under lock */
@@ -123,11 +124,12 @@ static dt_status copy_state(dt_saver *s)
     return DT_OK;
 }
 
-dt_status dt_saver_begin(dt_saver *s, int64_t step)
+dt_status dt_saver_begin(dt_saver *s, int64_t step, const dt_best *best)
 {
     if (s->active) return dt_fail(DT_ERR_INTERNAL, "a save is still under way");
     s->active = true;
     s->step = step;
+    s->best = *best;
     s->status = DT_OK;
     s->done = !s->writes;
     if (!s->writes) return DT_OK;
@@ -161,11 +163,13 @@ static dt_status commit(dt_saver *s, const char (*digests)[33])
                                .seed = (uint64_t)job->config->run->seed,
                                .data_ranks = job->mesh.size[DT_AXIS_DATA],
                                .tensor_ranks = s->tensor_ranks,
+                               .best = s->best,
                                .data_fingerprint = dt_dataset_fingerprint(job->train),
                                .backbone_fingerprint = job->backbone->fingerprint,
                                .config_text = text,
                                .method_json = "{}"};
-    dt_status st = dt_ckpt_commit(job->config->run->dir, &meta, digests, job->config->checkpoint->keep);
+    const Dtrain__Checkpoint *options = job->config->checkpoint;
+    dt_status st = dt_ckpt_commit(job->config->run->dir, &meta, digests, options->keep, options->best);
     free(text);
     return st;
 }

@@ -49,7 +49,7 @@ typedef struct dt_saver dt_saver;
 dt_status dt_saver_create(dt_trainer *t, dt_saver **out) DT_WARN_UNUSED;
 void dt_saver_destroy(dt_saver *s);
 /** Takes a copy of the present state and starts writing it on a thread. The last save must be finished. Local. */
-dt_status dt_saver_begin(dt_saver *s, int64_t step) DT_WARN_UNUSED;
+dt_status dt_saver_begin(dt_saver *s, int64_t step, const dt_best *best) DT_WARN_UNUSED;
 /** Is a save under way that dt_saver_finish has not closed? / Is this rank's writing done? */
 bool dt_saver_active(const dt_saver *s);
 bool dt_saver_written(dt_saver *s);

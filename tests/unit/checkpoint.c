@@ -154,7 +154,7 @@ static dt_status save(int64_t step, int ranks, int keep)
             if (st != DT_OK) return st;
         }
     dt_ckpt_meta meta = meta_of(step, ranks);
-    return dt_ckpt_commit(run, &meta, (const char(*)[33])digest, keep);
+    return dt_ckpt_commit(run, &meta, (const char(*)[33])digest, keep, false);
 }
 
 /* Everything of a checkpoint, read as rank r of n, is what was saved at `step`. */
@@ -230,7 +230,7 @@ Test(checkpoint, replicated_slices_may_overlap)
     }
     dt_ckpt_meta meta = meta_of(1, 4);
     dt_ckpt *ck;
-    OK(dt_ckpt_commit(run, &meta, (const char(*)[33])digest, 1));
+    OK(dt_ckpt_commit(run, &meta, (const char(*)[33])digest, 1, false));
     OK(dt_ckpt_open(run, &ck));
     t.split = -1;
     float got[24], *expected = fill(&t, 1);
@@ -272,7 +272,7 @@ static dt_status save_sparse(const int64_t dim[2], const int64_t *index, int64_t
         for (int part = 0; part < 2; part++) DT_TRY(dt_ckpt_write(run, 1, part, r, 2, &t, 1, digest[part * 2 + r]));
     }
     dt_ckpt_meta meta = meta_of(1, 2);
-    return dt_ckpt_commit(run, &meta, (const char(*)[33])digest, 1);
+    return dt_ckpt_commit(run, &meta, (const char(*)[33])digest, 1, false);
 }
 
 Test(checkpoint, indices_past_32_bits_are_kept)
@@ -390,9 +390,9 @@ Test(checkpoint, a_method_record_that_is_no_object_is_refused)
     dt_ckpt_meta meta = meta_of(1, 1);
     for (int part = 0; part < 2; part++) OK(dt_ckpt_write(run, 1, part, 0, 1, NULL, 0, digest[part]));
     meta.method_json = "[1]";
-    cr_assert_eq(dt_ckpt_commit(run, &meta, (const char(*)[33])digest, 1), DT_ERR_INTERNAL);
+    cr_assert_eq(dt_ckpt_commit(run, &meta, (const char(*)[33])digest, 1, false), DT_ERR_INTERNAL);
     meta.method_json = "{\"a\": ";
-    cr_assert_eq(dt_ckpt_commit(run, &meta, (const char(*)[33])digest, 1), DT_ERR_INTERNAL);
+    cr_assert_eq(dt_ckpt_commit(run, &meta, (const char(*)[33])digest, 1, false), DT_ERR_INTERNAL);
     int64_t step;
     OK(dt_ckpt_latest(run, &step));
     cr_assert_eq(step, -1);
@@ -476,7 +476,7 @@ Test(checkpoint, a_file_that_rank_0_cannot_see_fails_the_commit)
     char digest[4][33] = {"", "", "", ""};
     dt_ckpt_meta meta = meta_of(1, 2);
     for (int part = 0; part < 2; part++) OK(dt_ckpt_write(run, 1, part, 0, 2, NULL, 0, digest[part * 2]));
-    cr_assert_eq(dt_ckpt_commit(run, &meta, (const char(*)[33])digest, 1), DT_ERR_IO);
+    cr_assert_eq(dt_ckpt_commit(run, &meta, (const char(*)[33])digest, 1, false), DT_ERR_IO);
     cr_assert_not_null(strstr(dt_error_text(), "delta-00001-of-00002.safetensors"));
     cr_assert_not(dt_path_exists(in_run("ckpt/step-000001")));
 }
@@ -649,7 +649,7 @@ static dt_status save_pieces(const dt_ckpt_tensor t[2])
         for (int part = 0; part < 2; part++)
             DT_TRY(dt_ckpt_write(run, 3, part, r, 2, &t[r], t[r].name != NULL, digest[part * 2 + r]));
     dt_ckpt_meta meta = meta_of(3, 2);
-    return dt_ckpt_commit(run, &meta, (const char(*)[33])digest, 1);
+    return dt_ckpt_commit(run, &meta, (const char(*)[33])digest, 1, false);
 }
 
 Test(checkpoint, pieces_that_do_not_make_a_tensor_are_refused)
@@ -708,7 +708,7 @@ static dt_status open_described(const char *description)
     OK(dt_st_write(path, entry, 6, metadata, description != NULL));
     OK(dt_digest_file(path, &written));
     memcpy(digest[0], written.hex, sizeof digest[0]);
-    OK(dt_ckpt_commit(run, &meta, (const char(*)[33])digest, 1));
+    OK(dt_ckpt_commit(run, &meta, (const char(*)[33])digest, 1, false));
     dt_error_clear();
     dt_status st = dt_ckpt_open(run, &ck);
     dt_ckpt_close(ck);

@@ -259,6 +259,7 @@ Test(config_check, every_range_holds_at_both_ends)
               {"Source", "data { eval { jsonl: 'x'", "} }"},
               {"Parallel", "parallel {", "}"},
               {"Train", "train {", "}"},
+              {"EarlyStop", "train { early_stop {", "} }"},
               {"AdamW", "optim { adamw {", "} }"},
               {"Sgd", "optim { sgd {", "} }"},
               {"Schedule", "optim { schedule {", "} }"},
@@ -375,6 +376,31 @@ Test(config_check, a_run_that_trains_needs_its_parts)
     cr_expect_eq(dt_config_check(c, 1, 1), DT_ERR_CONFIG);
     cr_expect_str_eq(dt_error_text(), "train.eval_every: 5, but data.eval is not given");
     dt_config_free(c);
+}
+
+Test(config_check, what_decides_by_evaluations_needs_them)
+{
+    static const char none[] = " decides by the loss of evaluations during training, but ";
+    static const char *const set[] = {"checkpoint.best=true", "train.early_stop={patience: 1}"};
+    static const char *const field[] = {"checkpoint.best:", "train.early_stop:"};
+    for (int i = 0; i < 2; i++) {
+        char message[256];
+        snprintf(message, sizeof message, "%s%strain.eval_every is 0", field[i], none);
+        expect_check(set[i], 1, 1, message);
+        expect_check(set[i], 1, 0, NULL);
+        Dtrain__Config *c = read_config(JOB, set[i]);
+        c->train->eval_every = 5;
+        cr_expect_eq(dt_config_check(c, 1, 1), DT_OK, "%s", dt_error_text());
+        dt_config_free(c);
+        c = read_config("run { dir: 'r' } backbone { path: 'b' } delta { lora {} } data { train { jsonl: 't' } }",
+                        set[i]);
+        snprintf(message, sizeof message, "%s%sdata.eval is not given", field[i], none);
+        cr_expect_eq(dt_config_check(c, 1, 1), DT_ERR_CONFIG);
+        cr_expect_str_eq(dt_error_text(), message);
+        dt_config_free(c);
+    }
+    expect_check("train={eval_every: 2 early_stop { min_delta: 0.5 }}", 1, 1,
+                 "train.early_stop.min_delta: 0.5, but patience is 0, which never stops early");
 }
 
 Test(config_check, check_sees_a_value_that_was_changed_in_memory)
