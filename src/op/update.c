@@ -1,34 +1,8 @@
 /* What an epilogue does to flat buffers: their norm, and the optimizers' updates in place. */
 #include "op/update.h"
+#include "op/inplace.h"
 #include "op/op.h"
 #include "op/total.h" // dt_total_workspace
-
-/* These ops work on what a rank holds, whatever it is a part of. */
-static void place_local(const dt_placing *p)
-{
-    const dt_op *op = p->node->op;
-    for (int i = 0; i < p->node->nout; i++) p->out[i] = op->inplace[i] != 0 ? p->in[op->inplace[i] - 1] : DT_PLACE_R;
-}
-
-/* Outputs are the inputs whose storage they take. */
-static void shape_inplace(dt_graph *g, dt_node *n)
-{
-    for (int i = 0; i < n->nout; i++) {
-        int in = n->op->inplace[i] - 1;
-        if (in < 0 || in >= n->nin || n->in[in] == DT_NONE) continue;
-        const dt_value v = *dt_value_of(g, n->in[in]);
-        if (dt_value_count(g, n->in[in]) != dt_value_count(g, n->in[0]))
-            dt_graph_fail(g, DT_ERR_INTERNAL, "%s: %s is not of the parameters' size", n->op->name, v.name);
-        n->out[i] = dt_graph_temp(g, v.type, v.ndim, v.dim);
-    }
-}
-
-static void check_scalars(dt_graph *g, const dt_node *n, int grad, int hyper, int normsq)
-{
-    if (dt_value_count(g, n->in[grad]) != dt_value_count(g, n->in[0]) ||
-        dt_value_count(g, n->in[hyper]) != DT_HYPER_COUNT || dt_value_count(g, n->in[normsq]) != 1)
-        dt_graph_fail(g, DT_ERR_INTERNAL, "%s: gradient, settings or norm are of the wrong size", n->op->name);
-}
 
 /* ---- grad_norm: x, acc -> out ---- */
 
@@ -65,7 +39,7 @@ const dt_op dt_op_grad_norm = {
     .nin_max = 2,
     .nout = 1,
     .shape = grad_norm_shape,
-    .place = place_local,
+    .place = dt_place_local,
     .workspace = grad_norm_workspace,
     .cost = grad_norm_cost,
     .example = grad_norm_example,
@@ -82,8 +56,7 @@ dt_val dt_grad_norm(dt_graph *g, dt_val x, dt_val acc, double weight)
 
 static void adamw_shape(dt_graph *g, dt_node *n)
 {
-    check_scalars(g, n, 3, 4, 5);
-    shape_inplace(g, n);
+    dt_shape_update(g, n, 3, 4, 5);
 }
 
 static void adamw_cost(const dt_call *c, size_t real_size, dt_cost *cost)
@@ -98,7 +71,7 @@ const dt_op dt_op_adamw = {
     .nout = 3,
     .inplace = {1, 2, 3},
     .shape = adamw_shape,
-    .place = place_local,
+    .place = dt_place_local,
     .cost = adamw_cost,
 };
 
@@ -112,8 +85,7 @@ void dt_adamw(dt_graph *g, dt_val p, dt_val m, dt_val v, dt_val grad, dt_val hyp
 
 static void sgd_shape(dt_graph *g, dt_node *n)
 {
-    check_scalars(g, n, 1, 2, 3);
-    shape_inplace(g, n);
+    dt_shape_update(g, n, 1, 2, 3);
 }
 
 static void sgd_cost(const dt_call *c, size_t real_size, dt_cost *cost)
@@ -128,7 +100,7 @@ const dt_op dt_op_sgd = {
     .nout = 3,
     .inplace = {1, 0, 5},
     .shape = sgd_shape,
-    .place = place_local,
+    .place = dt_place_local,
     .cost = sgd_cost,
 };
 

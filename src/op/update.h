@@ -19,6 +19,12 @@ typedef struct dt_adamw_attr {
 /** In place: p, m, v from gradient grad (inputs p, m, v, grad, hyper, normsq; outputs p', m', v' in the same storage).
  * AdamW as PyTorch computes it: p -= lr wd p; m, v updated; p -= lr m^ / (sqrt(v^) + eps). */
 void dt_adamw(dt_graph *g, dt_val p, dt_val m, dt_val v, dt_val grad, dt_val hyper, dt_val normsq, dt_adamw_attr attr);
+typedef struct dt_lion_attr {
+    double beta1, beta2, weight_decay, lr_scale;
+} dt_lion_attr;
+/** In place: p -= lr (sign(beta1 m + (1 - beta1) grad) + wd p); m = beta2 m + (1 - beta2) grad. Chen et al. 2023,
+ * algorithm 2. Inputs p, m, grad, hyper, normsq; outputs p', m' in the same storage. */
+void dt_lion(dt_graph *g, dt_val p, dt_val m, dt_val grad, dt_val hyper, dt_val normsq, dt_lion_attr attr);
 typedef struct dt_sgd_attr {
     double momentum, weight_decay, lr_scale;
 } dt_sgd_attr;

@@ -1,8 +1,5 @@
 /* Norm of gradients and the optimizers' updates on the CPU. */
-#include "op/cpu.h"
-#include "op/update.h"
-
-enum { CHUNK = 4096 /* values of one piece of work */ };
+#include "op/update_cpu.h"
 
 dt_status DT_CPU_KERNEL(grad_norm)(const dt_call *call)
 {
@@ -11,16 +8,6 @@ dt_status DT_CPU_KERNEL(grad_norm)(const dt_call *call)
         DT_CPU_KERNEL(total)(DT_IN(call, 0), dt_tensor_count(&call->in[0]), true, call->workspace, call->threads);
     DT_OUT(call, 0)[0] = (real)(acc + DT_ATTR(dt_grad_norm_attr, call)->weight * squares);
     return DT_OK;
-}
-
-/* What a gradient is multiplied with: its scale, and the clip factor. False: not finite, no update. */
-static bool gradient_factor(const real *hyper, real normsq, double *factor)
-{
-    if (!isfinite(normsq)) return false;
-    double scale = (double)hyper[DT_HYPER_SCALE], clip = (double)hyper[DT_HYPER_CLIP];
-    *factor = scale;
-    if (clip > 0) *factor = scale * fmin(1, clip / (scale * sqrt((double)normsq) + 1e-6));
-    return true;
 }
 
 static inline real root_of(real x)

@@ -36,7 +36,7 @@ typedef struct dt_optimizer {
                  const dt_val *state, dt_val hyper, dt_val normsq);
     double (*peak_lr)(const Dtrain__Optim *config);
     double (*weight_decay)(const Dtrain__Optim *config);
-    /** Fills the hyper entries that depend on the step (counted from 1). */
+    /** Fills the hyper entries of its own that depend on the step (counted from 1); NULL: it has none. */
     void (*hyper)(const Dtrain__Optim *config, int64_t step, float *hyper);
 } dt_optimizer;
 const dt_optimizer *dt_optimizer_of(const Dtrain__Optim *config);

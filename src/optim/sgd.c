@@ -26,9 +26,5 @@ static double weight_decay(const Dtrain__Optim *config)
     return config->sgd->weight_decay;
 }
 
-static void hyper(const Dtrain__Optim *config, int64_t step, float *out)
-{
-}
-
 const dt_optimizer dt_optimizer_sgd = {
-    .name = "sgd", .states = states, .emit = emit, .peak_lr = peak_lr, .weight_decay = weight_decay, .hyper = hyper};
+    .name = "sgd", .states = states, .emit = emit, .peak_lr = peak_lr, .weight_decay = weight_decay};

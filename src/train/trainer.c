@@ -201,7 +201,7 @@ dt_status dt_trainer_step(dt_trainer *t, int64_t step, dt_step_result *out)
     }
     out->lr = t->optimizer->peak_lr(config->optim) * dt_schedule(config->optim, config->train->steps, step);
     double scale = tokens > 0 ? 1.0 / (double)tokens : 0.0;
-    t->optimizer->hyper(config->optim, step, hyper);
+    if (t->optimizer->hyper != NULL) t->optimizer->hyper(config->optim, step, hyper);
     hyper[DT_HYPER_LR] = (float)out->lr;
     hyper[DT_HYPER_SCALE] = (float)scale;
     hyper[DT_HYPER_CLIP] = (float)config->optim->clip_norm;

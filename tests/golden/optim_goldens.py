@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes optim.json: parameters after steps of PyTorch's AdamW and SGD, which tests/unit/op_update.c compares with.
+"""Writes optim.json: parameters after steps of PyTorch's AdamW and SGD, and of Lion written with PyTorch, which
+tests/unit/op_update.c compares with.
 
     python3 tests/golden/optim_goldens.py        (needs torch)
 
@@ -21,7 +22,26 @@ CASES = [
     {"name": "sgd", "lr": 1e-2, "momentum": 0.0, "weight_decay": 0.0},
     {"name": "sgd", "lr": 1e-2, "momentum": 0.9, "weight_decay": 0.0},
     {"name": "sgd", "lr": 1e-2, "momentum": 0.9, "weight_decay": 0.1, "scale": 0.125, "clip": 0.135},
+    {"name": "lion", "lr": 1e-3, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.0},
+    {"name": "lion", "lr": 1e-2, "beta1": 0.95, "beta2": 0.98, "weight_decay": 0.1, "scale": 0.25, "clip": 0.27},
 ]
+
+
+class Lion(torch.optim.Optimizer):
+    """Algorithm 2 of Chen et al. 2023, as its authors wrote it for PyTorch: one operation after the other."""
+
+    def __init__(self, params, lr, betas, weight_decay):
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for p in group["params"]:
+                mean = self.state[p].setdefault("exp_avg", torch.zeros_like(p))
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.add_((mean * beta1 + p.grad * (1 - beta1)).sign(), alpha=-group["lr"])
+                mean.mul_(beta2).add_(p.grad, alpha=1 - beta2)
 
 
 def first(i):
@@ -39,6 +59,8 @@ def run(case, dtype):
     if case["name"] == "adamw":
         betas = (case["beta1"], case["beta2"])
         optimizer = torch.optim.AdamW([p], betas=betas, eps=case["eps"], foreach=False, **decay)
+    elif case["name"] == "lion":
+        optimizer = Lion([p], betas=(case["beta1"], case["beta2"]), **decay)
     else:
         optimizer = torch.optim.SGD([p], momentum=case["momentum"], foreach=False, **decay)
     kept = []

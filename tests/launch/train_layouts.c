@@ -9,6 +9,8 @@ TestSuite(train_layouts, .init = run_set_up, .fini = run_tear_down);
 
 #define ADAMW "optim { adamw { lr: 2e-3 } schedule { kind: COSINE warmup_steps: 3 } clip_norm: 1 }"
 #define SGD "optim { sgd { lr: 1e-2 } clip_norm: 0 }"
+#define LION                                                                                                           \
+    "optim { lion { lr: 3e-4 weight_decay: 0.1 } clip_norm: 1 group { match: \"re:.*lora_B.weight\" lr_scale: 2 } }"
 #define TRAIN "train { steps: 12 global_batch: 8 micro_batch: 2 } "
 #define LORA "delta { name: \"d\" lora { rank: 4 alpha: 8 } target: \"re:.*_proj\" } "
 #define FISH "delta { name: \"d\" fish { keep: 0.1 samples: 16 } } "
@@ -24,10 +26,11 @@ TestSuite(train_layouts, .init = run_set_up, .fini = run_tear_down);
 #define SEQUENCE " parallel.sequence=true"
 
 /* One rank against data 2 x tensor 2 and tensor 4 with sequence parallelism: what the steps told, and the values that
- * SGD trained. AdamW divides by a gradient's own size: a value whose gradient is rounding alone may go either way. */
+ * SGD trained. AdamW and Lion divide by a gradient's own size: a value whose gradient is rounding alone may go either
+ * way. */
 static void check_layouts(const char *config)
 {
-    const char *values = strstr(config, "adamw") != NULL ? SAME_MASK : TOLERANCE;
+    const char *values = strstr(config, "sgd") == NULL ? SAME_MASK : TOLERANCE;
     run_config(config);
     run_train("one", "-np 1", "");
     run_train("both", "-np 4", "parallel.tensor=2");
@@ -45,6 +48,16 @@ Test(train_layouts, lora_with_adamw)
 Test(train_layouts, lora_with_sgd)
 {
     check_layouts(LORA TRAIN "optim { sgd { lr: 0.05 } clip_norm: 0 }");
+}
+
+Test(train_layouts, lora_with_lion)
+{
+    check_layouts(LORA TRAIN LION);
+}
+
+Test(train_layouts, fish_with_lion)
+{
+    check_layouts(FISH TRAIN LION);
 }
 
 Test(train_layouts, lora_with_dropout)

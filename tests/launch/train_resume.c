@@ -14,6 +14,9 @@ TestSuite(train_resume, .init = run_set_up, .fini = run_tear_down);
     "train { steps: 24 global_batch: 8 } optim { adamw { lr: 2e-3 } schedule { kind: LINEAR warmup_steps: 3 } } "      \
     "checkpoint { every: 1 keep: 2 } "
 #define LORA "delta { name: \"d\" lora { rank: 4 alpha: 8 dropout: 0.1 } target: \"re:.*_proj\" } " REST
+#define LION                                                                                                           \
+    "delta { name: \"d\" lora { rank: 4 alpha: 8 } target: \"re:.*_proj\" } train { steps: 24 global_batch: 8 } "      \
+    "optim { lion { lr: 1e-3 weight_decay: 0.1 } } checkpoint { every: 1 keep: 2 } "
 #define FISH "delta { name: \"d\" fish { keep: 0.1 samples: 16 } } " REST
 #define FULL "delta { name: \"d\" full {} } " REST
 
@@ -83,6 +86,11 @@ Test(train_resume, lora_killed_at_some_step)
     check_bits(LORA, &both, false);
 }
 
+Test(train_resume, lion_killed_at_some_step)
+{
+    check_bits(LION, &both, false);
+}
+
 Test(train_resume, fish_killed_at_some_step)
 {
     check_bits(FISH, &both, false);
@@ -127,6 +135,11 @@ static void check_layouts(const char *config, const layout *from, const layout *
 Test(train_resume, lora_goes_on_on_tensor_ranks)
 {
     check_layouts(LORA, &both, &tensor4);
+}
+
+Test(train_resume, lion_goes_on_on_tensor_ranks)
+{
+    check_layouts(LION, &both, &tensor4);
 }
 
 Test(train_resume, fish_goes_on_on_tensor_ranks)

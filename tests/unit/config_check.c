@@ -262,6 +262,7 @@ Test(config_check, every_range_holds_at_both_ends)
               {"EarlyStop", "train { early_stop {", "} }"},
               {"AdamW", "optim { adamw {", "} }"},
               {"Sgd", "optim { sgd {", "} }"},
+              {"Lion", "optim { lion {", "} }"},
               {"Schedule", "optim { schedule {", "} }"},
               {"Optim", "optim {", "}"},
               {"Group", "optim { group { match: 'x'", "} }"},

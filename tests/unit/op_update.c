@@ -1,5 +1,5 @@
-/* Optimizers against PyTorch's own numbers (tests/golden/optim_goldens.py), the gradient norm, and steps that are
- * skipped. */
+/* Optimizers against numbers that PyTorch computed (tests/golden/optim_goldens.py), the gradient norm, and steps that
+ * are skipped. */
 #include "base/json.h"
 #include "kernel.h"
 #include "op/update.h"
@@ -60,6 +60,15 @@ static void step_sgd(run *r, const dt_sgd_attr *attr)
                 r->f64);
 }
 
+static void step_lion(run *r, const dt_lion_attr *attr)
+{
+    call_kernel(&(kernel_test){KERNEL(lion), ATTR_OF(*attr), .nin = 5,
+                               .in = {VECTOR(COUNT, r->p), VECTOR(COUNT, r->m), VECTOR(COUNT, r->grad),
+                                      VECTOR(DT_HYPER_COUNT, r->hyper), VECTOR(1, r->normsq)},
+                               .nout = 2, .out = {VECTOR(COUNT, r->p), VECTOR(COUNT, r->m)}},
+                r->f64);
+}
+
 static double number(const dt_json *at, const char *key, double otherwise)
 {
     double x;
@@ -91,6 +100,7 @@ static void follow(const dt_json *at, const dt_json *kept, bool f64, double lr_s
     cr_assert_eq(dt_json_array(at, f64 ? "float64" : "fp32", &expected), DT_OK);
     double beta1 = number(at, "beta1", 0), beta2 = number(at, "beta2", 0), decay = number(at, "weight_decay", 0);
     const dt_adamw_attr adamw = {beta1, beta2, number(at, "eps", 0), decay, lr_scale};
+    const dt_lion_attr lion = {beta1, beta2, decay, lr_scale};
     const dt_sgd_attr sgd = {number(at, "momentum", 0), decay, lr_scale};
     r.hyper[DT_HYPER_LR] = number(at, "lr", 0) / lr_scale;
     r.hyper[DT_HYPER_SCALE] = number(at, "scale", 1);
@@ -103,6 +113,7 @@ static void follow(const dt_json *at, const dt_json *kept, bool f64, double lr_s
         r.hyper[DT_HYPER_BIAS2] = 1 - pow(beta2, step);
         norm_of_gradient(&r);
         if (strcmp(name, "adamw") == 0) step_adamw(&r, &adamw);
+        else if (strcmp(name, "lion") == 0) step_lion(&r, &lion);
         else step_sgd(&r, &sgd);
         if (cJSON_GetArrayItem(kept->node, compared)->valueint != step) continue;
         dt_json values = dt_json_child(&expected, cJSON_GetArrayItem(expected.node, compared), compared);
@@ -119,7 +130,7 @@ Test(update, optimizers_agree_with_pytorch)
                  dt_error_text());
     cr_assert_eq(dt_json_array(&file, "kept", &kept), DT_OK);
     cr_assert_eq(dt_json_array(&file, "cases", &cases), DT_OK);
-    cr_assert_eq(cJSON_GetArraySize(cases.node), 6);
+    cr_assert_eq(cJSON_GetArraySize(cases.node), 8);
     cJSON *at;
     cJSON_ArrayForEach(at, cases.node)
     {
@@ -146,6 +157,7 @@ Test(update, a_step_that_is_not_finite_changes_nothing)
         r.normsq[0] = bad[how / 2];
         step_adamw(&r, &(dt_adamw_attr){0.9, 0.99, 1e-8, 0.1, 1});
         step_sgd(&r, &(dt_sgd_attr){0.9, 0.1, 1});
+        step_lion(&r, &(dt_lion_attr){0.9, 0.99, 0.1, 1});
         for (int i = 0; i < COUNT; i++) {
             cr_assert_eq(r.p[i], first(i));
             cr_assert_eq(r.m[i], 0.5);
@@ -171,6 +183,29 @@ Test(update, updates_of_long_buffers_are_elementwise)
         KERNEL(sgd), ATTR_OF(attr), .nin = 5,
         .in = {VECTOR(MANY, p), VECTOR(MANY, grad), VECTOR(DT_HYPER_COUNT, hyper), VECTOR(1, normsq), VECTOR(MANY, m)},
         .nout = 3, .out = {VECTOR(MANY, want), ABSENT, VECTOR(MANY, want_m)}});
+}
+
+/* Chen et al. 2023, algorithm 2, in double; every seventh gradient and mean is 0, whose sign is. */
+Test(update, lion_of_long_buffers_is_its_formula)
+{
+    enum { MANY = 3 * 16384 + 5 };
+    static double p[MANY], m[MANY], grad[MANY], want[MANY], want_m[MANY];
+    double hyper[DT_HYPER_COUNT] = {[DT_HYPER_LR] = 0.5, [DT_HYPER_SCALE] = 0.25}, normsq[1] = {1};
+    dt_lion_attr attr = {0.75, 0.9375, 0.125, 0.5}; /* weight decay, share of lr: exact in fp32 */
+    fill(p, MANY, 1);
+    fill(m, MANY, 2);
+    fill(grad, MANY, 3);
+    for (int i = 0; i < MANY; i++) {
+        if (i % 7 == 0) m[i] = grad[i] = 0;
+        double g = 0.25 * grad[i], c = 0.75 * m[i] + (1 - 0.75) * g, lr = 0.5 * 0.5;
+        double sign = c == 0 ? 0 : copysign(1, c);
+        want[i] = p[i] - lr * (sign + 0.125 * p[i]);
+        want_m[i] = 0.9375 * m[i] + (1 - 0.9375) * g;
+    }
+    check_kernel(&(kernel_test){
+        KERNEL(lion), ATTR_OF(attr), .nin = 5,
+        .in = {VECTOR(MANY, p), VECTOR(MANY, m), VECTOR(MANY, grad), VECTOR(DT_HYPER_COUNT, hyper), VECTOR(1, normsq)},
+        .nout = 2, .out = {VECTOR(MANY, want), VECTOR(MANY, want_m)}});
 }
 
 Test(update, the_norm_adds_up_ranges_by_their_weight)

@@ -319,7 +319,8 @@ static void close_toy(toy *y)
 static void run_step(toy *y, int64_t number, double lr, double scale, float factor)
 {
     float hyper[DT_HYPER_COUNT] = {0};
-    dt_optimizer_of(y->config->optim)->hyper(y->config->optim, number, hyper);
+    const dt_optimizer *optimizer = dt_optimizer_of(y->config->optim);
+    if (optimizer->hyper != NULL) optimizer->hyper(y->config->optim, number, hyper);
     hyper[DT_HYPER_LR] = (float)lr;
     hyper[DT_HYPER_SCALE] = (float)scale;
     hyper[DT_HYPER_CLIP] = (float)y->config->optim->clip_norm;
@@ -337,6 +338,14 @@ static void check_params(const toy *y, const double *expected, double tolerance)
     const double *p = dt_exec_data(y->exec, y->flat.params);
     for (int i = 0; i < COUNT; i++)
         cr_assert(fabs(p[i] - expected[i]) <= tolerance * fabs(expected[i]), "value %d: %.17g, not %.17g", i, p[i],
+                  expected[i]);
+}
+
+static void check_state(const toy *y, const char *name, const double *expected, double tolerance)
+{
+    const double *s = dt_store_find(y->store, name)->data;
+    for (int i = 0; i < COUNT; i++)
+        cr_assert(fabs(s[i] - expected[i]) <= tolerance * fabs(expected[i]), "%s %d: %.17g, not %.17g", name, i, s[i],
                   expected[i]);
 }
 
@@ -412,6 +421,31 @@ Test(optim_flat, adamw_with_clipping)
     close_toy(&y);
 }
 
+/* b's gradients change their sign in the third step: its mean turns later than the gradient. */
+Test(optim_flat, lion_with_clipping_decay_and_groups)
+{
+    toy y;
+    open_toy(&y, "optim { lion { lr: 0.0625 beta1: 0.75 beta2: 0.9375 weight_decay: 0.25 } clip_norm: 0.5 "
+                 "group { match: \"b\" lr_scale: 2 weight_decay: 0 } }");
+    double p[COUNT], m[COUNT] = {0};
+    double norm = sqrt(norm_squared()) * scale, clip = 0.5 / (norm + 1e-6);
+    memcpy(p, start, sizeof p);
+    cr_assert_gt(norm, 0.5);
+    for (int s = 1; s <= 8; s++) {
+        float factor = s < 3 ? 1 : -1;
+        run_step(&y, s, lr, scale, factor);
+        for (int i = 0; i < COUNT; i++) {
+            double g = 2 * c[i] * factor * scale * clip, mean = 0.75 * m[i] + 0.25 * g;
+            double group_lr = i >= 4 ? 2 * lr : lr, decay = i >= 4 ? 0 : 0.25;
+            p[i] -= group_lr * (copysign(1, mean) + decay * p[i]);
+            m[i] = 0.9375 * m[i] + 0.0625 * g;
+        }
+        check_params(&y, p, 1e-13);
+        check_state(&y, "flat:exp_avg", m, 1e-7); /* the clip norm's share is */
+    }
+    close_toy(&y);
+}
+
 Test(optim_flat, a_gradient_below_the_clip_norm_is_left_alone)
 {
     toy y;
@@ -425,10 +459,12 @@ Test(optim_flat, a_gradient_below_the_clip_norm_is_left_alone)
 
 Test(optim_flat, a_step_that_is_not_finite_changes_nothing)
 {
-    static const char *const optimizers[] = {"adamw { weight_decay: 0.5 }", "sgd { momentum: 0.5 weight_decay: 0.5 }"};
-    static const char *const states[2][2] = {{"flat:exp_avg", "flat:exp_avg_sq"}, {"flat:momentum", "flat:momentum"}};
+    static const char *const optimizers[] = {"adamw { weight_decay: 0.5 }", "sgd { momentum: 0.5 weight_decay: 0.5 }",
+                                             "lion { weight_decay: 0.5 }"};
+    static const char *const states[3][2] = {
+        {"flat:exp_avg", "flat:exp_avg_sq"}, {"flat:momentum", "flat:momentum"}, {"flat:exp_avg", "flat:exp_avg"}};
     const float bad[] = {INFINITY, NAN};
-    for (int o = 0; o < 2; o++) {
+    for (int o = 0; o < 3; o++) {
         for (int k = 0; k < 2; k++) {
             toy y;
             char optim[128];

@@ -1,0 +1,19 @@
+/* What the optimizers' kernels on the CPU share. */
+#ifndef DT_OP_UPDATE_CPU_H
+#define DT_OP_UPDATE_CPU_H
+#include "op/cpu.h"
+#include "op/update.h"
+
+enum { CHUNK = 4096 /* values of one piece of work */ };
+
+/* What a gradient is multiplied with: its scale, and the clip factor. False: not finite, no update. */
+static inline bool gradient_factor(const real *hyper, real normsq, double *factor)
+{
+    if (!isfinite(normsq)) return false;
+    double scale = (double)hyper[DT_HYPER_SCALE], clip = (double)hyper[DT_HYPER_CLIP];
+    *factor = scale;
+    if (clip > 0) *factor = scale * fmin(1, clip / (scale * sqrt((double)normsq) + 1e-6));
+    return true;
+}
+
+#endif
