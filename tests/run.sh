@@ -23,10 +23,10 @@ if command -v clang-format >/dev/null; then
 fi
 
 failed=0
-ctest --test-dir build --verbose --timeout 1800 || failed=1
+ctest --test-dir build --verbose --timeout 7200 || failed=1
 
 launch/setup.sh --tests --sanitize
-ctest --test-dir build-asan --verbose --timeout 1800 --tests-regex '^(unit|conform|train_sanitized)$' || failed=1
+ctest --test-dir build-asan --verbose --timeout 7200 --tests-regex '^(unit|conform|train_sanitized)$' || failed=1
 
 if [ $failed = 1 ]; then say "some tests failed: see above" >&2; fi
 exit $failed

@@ -119,7 +119,7 @@ void dt_world_end(int exit_code)
     sigemptyset(&alarm_only);
     sigaddset(&alarm_only, SIGALRM);
     pthread_sigmask(SIG_UNBLOCK, &alarm_only, NULL);
-    alarm(5);
+    alarm(30);
     fflush(stdout);
     if (world.open) MPI_Abort(MPI_COMM_WORLD, exit_code);
     _exit(exit_code);

@@ -206,7 +206,7 @@ static dt_status push_class(dt_pretokenizer *pre, int (*delimits)(int32_t c), be
 static dt_status load_punctuation(void *owner, const dt_json *part)
 {
     const char *name;
-    behavior b;
+    behavior b = ISOLATED;
     DT_TRY(dt_json_string_or(part, "behavior", BEHAVIORS[ISOLATED], &name));
     DT_TRY(read_behavior(part, name, &b));
     return push_class(owner, dt_char_is_punctuation, b);

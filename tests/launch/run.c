@@ -6,6 +6,7 @@
 #include "model/safetensors.h"
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,6 +119,13 @@ dt_spawn run_start(const char *name, const char *mpirun, const char *sets)
                           DT_SPAWN_DTRAIN, run_path("config.pbtxt"), run_path("%s", name), options);
 }
 
+dt_spawn run_start_endless(const char *name, const char *mpirun, const char *sets)
+{
+    char all[2048];
+    snprintf(all, sizeof all, "%s train.steps=100000000", sets);
+    return run_start(name, mpirun, all);
+}
+
 void run_train(const char *name, const char *mpirun, const char *sets)
 {
     dt_spawn p = run_start(name, mpirun, sets);
@@ -209,15 +217,20 @@ int64_t run_values_of_rank_0(const char *name, int step, int tensor_ranks)
     return values;
 }
 
-int run_await_step(dt_spawn *job, const char *name, int step)
+int run_await(dt_spawn *job, const char *name, const char *text, int times)
 {
-    char line[32];
-    snprintf(line, sizeof line, "{\"step\":%d,\"loss\"", step);
-    while (run_count(name, line) == 0) {
+    while (run_count(name, text) < times) {
         if (job->pid < 0) return 0;
         dt_spawn_await_seconds(job, 0.01);
     }
     return 1;
+}
+
+int run_await_step(dt_spawn *job, const char *name, int step)
+{
+    char line[32];
+    snprintf(line, sizeof line, "{\"step\":%d,\"loss\"", step);
+    return run_await(job, name, line, 1);
 }
 
 /* Name and parent of a process; 0 if it is gone. */
@@ -248,4 +261,18 @@ int run_ranks(const dt_spawn *job, pid_t *pid, int room)
     }
     closedir(processes);
     return n;
+}
+
+void run_kill(dt_spawn *job, int ranks, int victim)
+{
+    pid_t pid[64];
+    int n = run_ranks(job, pid, 64);
+    cr_assert_eq(n, ranks, "%d ranks run, not %d:\n%s", n, ranks, job->output);
+    kill(pid[victim % n], SIGKILL);
+    dt_spawn_set_timeout(job, 10);
+    dt_spawn_finish(job);
+    cr_assert_gt(job->exit_code, 0, "exit code %d:\n%s", job->exit_code, job->output);
+    /* mpirun does not wait for those that it kills, and what is left of them may hold the run folder's lock. */
+    for (int r = 0; r < n; r++) cr_assert(dt_spawn_await_gone(pid[r]), "a rank of the dead job still runs");
+    dt_spawn_free(job);
 }

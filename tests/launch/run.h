@@ -49,9 +49,16 @@ int run_count(const char *name, const char *text);
 /** Trainable values in tensor rank 0's file of the delta. */
 int64_t run_values_of_rank_0(const char *name, int step, int tensor_ranks);
 
-/** Waits until the run has done so many steps: 1, or 0 if the job ended before. */
+/** Starts training that goes on until it is stopped: whoever waits for one of its steps cannot come too late. */
+dt_spawn run_start_endless(const char *name, const char *mpirun, const char *sets);
+/** Waits until `text` stands in metrics.jsonl so many times: 1, or 0 if the job ended before. */
+int run_await(dt_spawn *job, const char *name, const char *text, int times);
+/** Waits until the run has done this step. */
 int run_await_step(dt_spawn *job, const char *name, int step);
 /** The job's processes of dtrain on this machine, children of mpirun in no order; how many. */
 int run_ranks(const dt_spawn *job, pid_t *pid, int room);
+/** Kills one of the job's ranks (the victim'th that /proc lists), upon which the job has ten seconds to end with an
+ *  error. Returns when none of its ranks is left, and frees the job. */
+void run_kill(dt_spawn *job, int ranks, int victim);
 
 #endif

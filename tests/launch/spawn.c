@@ -3,6 +3,7 @@
 #include "launch/spawn.h"
 #include <errno.h>     // errno
 #include <fcntl.h>     // open, fcntl
+#include <math.h>      // ceil
 #include <poll.h>      // poll
 #include <signal.h>    // kill
 #include <stdarg.h>    // va_list
@@ -13,6 +14,8 @@
 #include <sys/wait.h>  // waitpid
 #include <time.h>      // clock_gettime
 #include <unistd.h>    // fork, exec, read
+
+#define PAUSE 50 /* milliseconds in which output is waited for */
 
 static double now(void)
 {
@@ -52,7 +55,7 @@ static void run_child(pid_t parent, int out, const char *command)
 static dt_spawn start(double timeout_s, const char *fmt, va_list args)
 {
     dt_spawn p = {.exit_code = DT_SPAWN_NOT_STARTED, .pid = -1, .pipe = -1, .start = now()};
-    p.deadline = p.start + timeout_s;
+    p.deadline = p.start + DT_SPAWN_BUSY * timeout_s;
     append(&p, "", 0);
     /* `exec env` makes the command the process that we started, so that signals reach it and not a shell. */
     char command[8192] = "exec env ";
@@ -87,11 +90,11 @@ static void drain(dt_spawn *p)
     while ((n = read(p->pipe, block, sizeof block)) > 0) append(p, block, (size_t)n);
 }
 
-/* Waits for output or the end for at most 50 ms; 1 while the command runs. */
-static int step(dt_spawn *p)
+/* Waits for output or the end for at most so long; 1 while the command runs. */
+static int step(dt_spawn *p, int milliseconds)
 {
     struct pollfd ready = {.fd = p->pipe, .events = POLLIN};
-    poll(&ready, 1, 50);
+    poll(&ready, 1, milliseconds);
     /* At the end of file poll returns at once, a little before the process can be waited for. */
     if (ready.revents == POLLHUP) usleep(1000);
     int status = 0;
@@ -109,17 +112,17 @@ static void kill_group(dt_spawn *p)
 {
     pid_t group = p->pid;
     kill(-group, SIGTERM);
-    double patience = now() + 5;
-    while (step(p) && now() < patience) continue;
+    double patience = now() + DT_SPAWN_BUSY * 5;
+    while (step(p, PAUSE) && now() < patience) continue;
     kill(-group, SIGKILL);
-    while (p->pid > 0 && step(p)) continue;
+    while (p->pid > 0 && step(p, PAUSE)) continue;
     p->exit_code = DT_SPAWN_TIMED_OUT;
 }
 
 int dt_spawn_await(dt_spawn *p, const char *text)
 {
     while (!strstr(p->output, text)) {
-        if (p->pid < 0 || !step(p)) return strstr(p->output, text) != NULL;
+        if (p->pid < 0 || !step(p, PAUSE)) return strstr(p->output, text) != NULL;
         if (now() > p->deadline) return 0;
     }
     return 1;
@@ -128,12 +131,16 @@ int dt_spawn_await(dt_spawn *p, const char *text)
 void dt_spawn_await_seconds(dt_spawn *p, double seconds)
 {
     double until = now() + seconds;
-    while (p->pid > 0 && now() < until && step(p)) continue;
+    do {
+        double left = until - now();
+        if (p->pid < 0 || !step(p, left < 1e-3 * PAUSE ? (int)ceil(1e3 * fmax(left, 0)) : PAUSE)) return;
+        if (now() > p->deadline) kill_group(p);
+    } while (now() < until);
 }
 
 void dt_spawn_set_timeout(dt_spawn *p, double timeout_s)
 {
-    p->deadline = now() + timeout_s;
+    p->deadline = now() + DT_SPAWN_BUSY * timeout_s;
 }
 
 void dt_spawn_signal(const dt_spawn *p, int signal)
@@ -143,7 +150,7 @@ void dt_spawn_signal(const dt_spawn *p, int signal)
 
 void dt_spawn_finish(dt_spawn *p)
 {
-    while (p->pid > 0 && step(p))
+    while (p->pid > 0 && step(p, PAUSE))
         if (now() > p->deadline) kill_group(p);
     if (p->pipe >= 0) close(p->pipe);
     p->pipe = -1;
@@ -167,4 +174,31 @@ void dt_spawn_free(dt_spawn *p)
     }
     free(p->output);
     *p = (dt_spawn){.pid = -1, .pipe = -1};
+}
+
+/* The leader of a process may end before its other threads: then it is a zombie that still has threads. */
+static int is_gone(pid_t pid)
+{
+    char path[64], line[1024] = "", state = 'Z';
+    long threads = 1;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "r");
+    if (!file) return 1;
+    if (!fgets(line, sizeof line, file)) line[0] = 0; /* it went between the two calls */
+    fclose(file);
+    const char *name_end = strrchr(line, ')');
+    if (name_end)
+        sscanf(name_end + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld", &state,
+               &threads);
+    return state == 'X' || (state == 'Z' && threads <= 1);
+}
+
+int dt_spawn_await_gone(pid_t pid)
+{
+    double patience = now() + DT_SPAWN_BUSY * 10;
+    while (!is_gone(pid)) {
+        if (now() > patience) return 0;
+        usleep(10000);
+    }
+    return 1;
 }

@@ -17,6 +17,10 @@
 
 enum { DT_SPAWN_TIMED_OUT = -1, DT_SPAWN_NOT_STARTED = -2 };
 
+/* Limits are given for an idle machine. On a busy one everything takes longer, and no test may fail for that: what
+ * hangs is killed after so many times the limit. */
+enum { DT_SPAWN_BUSY = 10 };
+
 typedef struct dt_spawn {
     int exit_code;  /* of the command; 128 + signal if one ended it; DT_SPAWN_TIMED_OUT; DT_SPAWN_NOT_STARTED */
     char *output;   /* stdout and stderr as they came, NUL-terminated; never NULL */
@@ -30,13 +34,13 @@ typedef struct dt_spawn {
 
 /** Starts the command line `fmt` (printf style): one command for /bin/sh, with NAME=value in front and redirections
  *  behind as wanted. It reads nothing from stdin, gets SIGTERM if the test dies, and is killed with its process group
- *  `timeout_s` seconds after this call. End with dt_spawn_finish. */
+ *  DT_SPAWN_BUSY x `timeout_s` seconds after this call. End with dt_spawn_finish. */
 dt_spawn dt_spawn_start(double timeout_s, const char *fmt, ...) DT_PRINTF(2, 3);
 /** Waits until the output contains `text`: 1, or 0 if the command ended or its time ran out before. */
 int dt_spawn_await(dt_spawn *p, const char *text);
-/** Collects output for this long, or until the command ends. */
+/** Collects output for this long (0: what is there), or until the command ends or its time runs out. */
 void dt_spawn_await_seconds(dt_spawn *p, double seconds);
-/** The command is killed this long after now, instead of the limit given at the start. */
+/** The command has this long (x DT_SPAWN_BUSY) from now on, instead of the limit given at the start. */
 void dt_spawn_set_timeout(dt_spawn *p, double timeout_s);
 /** Sends a signal to the command itself (mpirun, not its ranks). */
 void dt_spawn_signal(const dt_spawn *p, int signal);
@@ -45,5 +49,7 @@ void dt_spawn_finish(dt_spawn *p);
 /** start and finish in one. */
 dt_spawn dt_spawn_run(double timeout_s, const char *fmt, ...) DT_PRINTF(2, 3);
 void dt_spawn_free(dt_spawn *p);
+/** Waits until a process is gone with all its threads, or is a zombie of whom nothing is left: 1; 0 if it stays. */
+int dt_spawn_await_gone(pid_t pid);
 
 #endif

@@ -10,19 +10,20 @@
 TestSuite(train_stop, .init = run_set_up, .fini = run_tear_down);
 
 #define LORA "delta { name: \"d\" lora { rank: 4 alpha: 8 } target: \"re:.*_proj\" } "
-#define REST "train { steps: 400 global_batch: 8 } optim { adamw { lr: 1e-3 } } "
+#define REST "train { global_batch: 8 } optim { adamw { lr: 1e-3 } } "
 #define STOPPED "stopped by signal after step "
 #define DATA2_TENSOR2 "parallel.tensor=2"
 
-/* Sends the signal to mpirun, or to so many of the ranks, somewhere behind step 5. Returns the step of the end. */
+/* Sends the signal to mpirun (0 ranks), or to so many of the ranks, somewhere behind step 5. Returns the step of the
+ * end. */
 static int stop(const char *name, int signal, int ranks)
 {
     pid_t pid[64];
-    dt_spawn job = run_start(name, "-np 4", DATA2_TENSOR2);
+    dt_spawn job = run_start_endless(name, "-np 4", DATA2_TENSOR2);
     cr_assert(run_await_step(&job, name, 5), "ended before step 5:\n%s", job.output);
-    if (ranks == 0) dt_spawn_signal(&job, signal);
     int n = run_ranks(&job, pid, 64);
     cr_assert_eq(n, 4, "%d ranks", n);
+    if (ranks == 0) dt_spawn_signal(&job, signal);
     for (int r = 0; r < ranks; r++) kill(pid[r], signal);
     dt_spawn_set_timeout(&job, 30);
     dt_spawn_finish(&job);
@@ -32,7 +33,6 @@ static int stop(const char *name, int signal, int ranks)
     int step = atoi(said + strlen(STOPPED));
     dt_spawn_free(&job);
     cr_expect_geq(step, 5);
-    cr_expect_lt(step, 400);
     cr_expect_eq(run_count(name, "\"loss\":"), step, "the step was not finished");
     return step;
 }
