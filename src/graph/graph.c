@@ -76,6 +76,9 @@ static dt_val new_value(dt_graph *g, const char *name, dt_kind kind, dt_type typ
             return dt_graph_fail(g, DT_ERR_INTERNAL, "value %s: dimension %d is %lld", v->name, i, (long long)shape[i]);
     }
     if (v->name == NULL) return dt_graph_fail(g, DT_ERR_MEMORY, "out of memory");
+    for (int64_t i = 0, bytes = 8; i < DT_DIMS; i++)
+        if (__builtin_mul_overflow(bytes, shape[i], &bytes))
+            return dt_graph_fail(g, DT_ERR_CONFIG, "value %s is larger than memory can be", v->name);
     return (dt_val)g->values++;
 }
 

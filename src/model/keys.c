@@ -108,5 +108,8 @@ dt_status dt_model_check_keys(const dt_json *at, const char *const *known)
 dt_status dt_model_size(const dt_json *config, const char *key, int64_t *out)
 {
     DT_TRY(dt_json_i64(config, key, out));
-    return *out >= 1 ? DT_OK : dt_json_fail(config, key, "%lld is not >= 1", (long long)*out);
+    if (*out < 1) return dt_json_fail(config, key, "%lld is not >= 1", (long long)*out);
+    if (*out > DT_MODEL_SIZE_MAX)
+        return dt_json_fail(config, key, "%lld is not <= %d", (long long)*out, DT_MODEL_SIZE_MAX);
+    return DT_OK;
 }

@@ -118,7 +118,12 @@ static dt_status read_sizes(const dt_json *config, const variant *v, dt_model_in
                             (long long)info->kv_heads, (long long)info->heads);
     if (info->head_dim < 2 || info->head_dim % 2 != 0)
         return dt_json_fail(config, "head_dim", "%lld is not even and >= 2", (long long)info->head_dim);
-    DT_TRY(dt_json_i64_or(config, "max_position_embeddings", 2048, &info->max_positions));
+    if (info->heads * info->head_dim > DT_MODEL_SIZE_MAX)
+        return dt_json_fail(config, "head_dim", "%lld times num_attention_heads %lld is not <= %d",
+                            (long long)info->head_dim, (long long)info->heads, DT_MODEL_SIZE_MAX);
+    info->max_positions = 2048;
+    if (dt_json_has(config, "max_position_embeddings"))
+        DT_TRY(dt_model_size(config, "max_position_embeddings", &info->max_positions));
     return dt_json_f64_or(config, "initializer_range", 0.02, &info->init_std);
 }
 

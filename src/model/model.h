@@ -71,7 +71,9 @@ const dt_st_tensor *dt_weights_find(const dt_backbone *bb, const dt_value *weigh
  * evaluation and generation as they are: what it asks for would silently be left out. null, false, {} and [] ask for
  * nothing. */
 dt_status dt_model_check_keys(const dt_json *at, const char *const *known) DT_WARN_UNUSED;
-/** An integer that must be there and >= 1. */
+/** An integer that must be there and in 1..DT_MODEL_SIZE_MAX: beyond any model, yet the product of two fits an int64.
+ */
+enum { DT_MODEL_SIZE_MAX = 1 << 24 };
 dt_status dt_model_size(const dt_json *config, const char *key, int64_t *out) DT_WARN_UNUSED;
 /** Inverse frequencies f[D/2] of rotary positions, scaling included (rope.c), in `region`. */
 dt_status dt_model_rope(const dt_json *config, int64_t head_dim, dt_region *region, float **f) DT_WARN_UNUSED;

@@ -181,7 +181,8 @@ static dt_status read_header(dt_st *st, const char *file, const dt_map *map)
             result = check_metadata(&at);
         }
     }
-    if (result == DT_OK) result = check_tiling(st->tensor + first, st->tensors - first, data, bytes, file);
+    dt_st_tensor *here = st->tensors > first ? st->tensor + first : NULL;
+    if (result == DT_OK) result = check_tiling(here, st->tensors - first, data, bytes, file);
     if (result == DT_OK && metadata && st->maps == 1) st->metadata = cJSON_DetachItemViaPointer(header.node, metadata);
     dt_json_free(&header);
     return result;

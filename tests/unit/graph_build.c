@@ -187,6 +187,14 @@ Test(graph_build, a_rank_may_hold_nothing_of_a_delta_but_not_of_the_backbone, .i
     cr_assert(strstr(dt_error_text(), "w: dimension 1 is 0") != NULL, "%s", dt_error_text());
 }
 
+Test(graph_build, a_value_that_is_larger_than_memory_can_be_is_an_error, .init = begin, .fini = end)
+{
+    cr_assert_neq(dt_graph_weight(g, "large", 3, (int64_t[]){1 << 20, 1 << 20, 1 << 19}, DT_NO_SPLIT), DT_NONE);
+    cr_assert_eq(dt_graph_weight(g, "larger", 3, (int64_t[]){1 << 20, 1 << 20, 1 << 20}, DT_NO_SPLIT), DT_NONE);
+    cr_assert_eq(dt_graph_status(g), DT_ERR_CONFIG);
+    cr_assert_str_eq(dt_error_text(), "value larger is larger than memory can be");
+}
+
 Test(graph_build, prune_takes_away_what_nobody_reads, .init = begin, .fini = end)
 {
     dt_val kept = dt_scale(g, x, 1), dead = dt_scale(g, x, 2);
