@@ -364,8 +364,9 @@ void dt_decoder_free(dt_decoder *decoder)
 
 dt_status dt_decoder_run(const dt_decoder *decoder, dt_pieces *pieces)
 {
+    const int64_t most = dt_text_most(pieces->text.n);
     for (int64_t i = 0; i < decoder->n; i++) {
-        dt_pieces out = {0};
+        dt_pieces out = {.text.most = most};
         dt_status st = decoder->step[i].run(&decoder->step[i], pieces, &out);
         if (st != DT_OK) {
             dt_pieces_free(&out);

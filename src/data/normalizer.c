@@ -274,6 +274,7 @@ void dt_normalizer_free(dt_normalizer *normalizer)
 
 dt_status dt_normalizer_run(const dt_normalizer *normalizer, dt_text *text, dt_text *spare)
 {
+    text->most = spare->most = dt_text_most(text->n);
     for (int64_t i = 0; i < normalizer->n; i++) {
         spare->n = 0;
         DT_TRY(normalizer->step[i].run(&normalizer->step[i], text, spare));
@@ -281,5 +282,6 @@ dt_status dt_normalizer_run(const dt_normalizer *normalizer, dt_text *text, dt_t
         *text = *spare;
         *spare = swap;
     }
+    text->most = spare->most = 0;
     return DT_OK;
 }

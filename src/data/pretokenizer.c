@@ -279,5 +279,6 @@ dt_status dt_pretokenizer_run(const dt_pretokenizer *pretokenizer, const char *t
                               dt_text *buffers, dt_word_fn *fn, void *ctx)
 {
     walk w = {pretokenizer, buffers, fn, ctx};
+    for (int64_t i = 0; i < 2 * pretokenizer->n; i++) buffers[i].most = dt_text_most((int64_t)bytes);
     return run_from(&w, 0, text, bytes, at_start);
 }

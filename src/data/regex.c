@@ -191,25 +191,35 @@ void dt_regex_destroy(dt_regex *regex)
 }
 
 /* First match at or behind `from`. The text is known to be valid, and must not be checked again for every match. */
-static int match(const dt_regex *regex, const char *text, size_t bytes, size_t from, pcre2_match_data *found)
+static int match(const dt_regex *regex, const char *text, size_t bytes, size_t from, pcre2_match_data *found,
+                 pcre2_match_context *limits)
 {
     PCRE2_SPTR subject = (PCRE2_SPTR)text;
-    int rc = pcre2_match(regex->code, subject, bytes, from, PCRE2_NO_UTF_CHECK, found, NULL);
+    int rc = pcre2_match(regex->code, subject, bytes, from, PCRE2_NO_UTF_CHECK, found, limits);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
-        rc = pcre2_match(regex->code, subject, bytes, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, found, NULL);
+        rc = pcre2_match(regex->code, subject, bytes, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, found, limits);
     return rc;
 }
 
 dt_status dt_regex_each(const dt_regex *regex, const char *text, size_t bytes, dt_regex_fn *fn, void *ctx)
 {
     pcre2_match_data *found = pcre2_match_data_create(1, NULL);
-    if (!found) return dt_fail(DT_ERR_MEMORY, "no memory to match a regular expression");
+    pcre2_match_context *limits = pcre2_match_context_create(NULL);
+    if (!found || !limits) {
+        pcre2_match_data_free(found);
+        pcre2_match_context_free(limits);
+        return dt_fail(DT_ERR_MEMORY, "no memory to match a regular expression");
+    }
+    // From each start an expression of words goes over the text a few times at most; one that tries ever more ways, as
+    // "(a+)+$" does, would go on for hours.
+    const size_t steps = 10000 + 10 * bytes;
+    pcre2_set_match_limit(limits, steps < UINT32_MAX ? (uint32_t)steps : UINT32_MAX);
     dt_status st = DT_OK;
     const PCRE2_SIZE *span = pcre2_get_ovector_pointer(found);
     size_t from = 0, done = 0;
     int matched = 0;
     while (from <= bytes) {
-        int rc = match(regex, text, bytes, from, found);
+        int rc = match(regex, text, bytes, from, found, limits);
         if (rc == PCRE2_ERROR_NOMATCH) break;
         if (rc < 0) {
             char message[128] = "";
@@ -230,5 +240,6 @@ dt_status dt_regex_each(const dt_regex *regex, const char *text, size_t bytes, d
     if (done < bytes) DT_GOTO(fn(ctx, text + done, bytes - done, 0), out);
 out:
     pcre2_match_data_free(found);
+    pcre2_match_context_free(limits);
     return st;
 }

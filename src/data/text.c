@@ -8,6 +8,8 @@
 
 dt_status dt_text_append(dt_text *text, const char *data, size_t bytes)
 {
+    if (text->most && text->n + (int64_t)bytes > text->most)
+        return dt_fail(DT_ERR_DATA, "the tokenizer's steps make more than %lld bytes of a text", (long long)text->most);
     DT_TRY(dt_grow(&text->data, &text->cap, text->n + (int64_t)bytes, 1));
     if (bytes) memcpy(text->data + text->n, data, bytes);
     text->n += (int64_t)bytes;

@@ -10,11 +10,19 @@
 typedef struct dt_text {
     char *data;
     int64_t n, cap;
+    int64_t most; /* a text longer than this is DT_ERR_DATA; 0: any length */
 } dt_text;
 
 dt_status dt_text_append(dt_text *text, const char *data, size_t bytes) DT_WARN_UNUSED;
 dt_status dt_text_append_char(dt_text *text, int32_t code_point) DT_WARN_UNUSED;
 void dt_text_free(dt_text *text);
+
+/** How long a text of `bytes` may become while a tokenizer rewrites it. Steps that each replace a character by several
+ *  multiply: a small file would ask for any amount of memory. Unicode's own forms make at most 11 bytes of one. */
+static inline int64_t dt_text_most(int64_t bytes)
+{
+    return 64 * bytes + 4096;
+}
 
 /** Bytes of the character that text[bytes] starts with. If it is not valid: minus the bytes that the Unicode standard
  *  replaces by one U+FFFD (section 3.9, "maximal subpart"). bytes >= 1. */

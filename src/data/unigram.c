@@ -1,11 +1,11 @@
 /* Unigram (Kudo 2018): of all ways to cut a word into tokens, the one whose scores (log-probabilities) sum to the most.
  * Viterbi over the bytes of the word: the best way to each place, found through a trie of the vocabulary. A character
  * that is no token costs more than any token; neighbours of that kind are one unknown token, or their bytes. */
-#include "base/hash.h"   // dt_hash_bytes
 #include "base/memory.h" // dt_alloc, dt_grow
 #include "data/parts.h"  // dt_parts_check_keys
 #include "data/text.h"   // dt_utf8_next
 #include "data/token_model.h"
+#include "data/trie.h" // dt_trie
 
 #include <math.h>   // isfinite, INFINITY
 #include <stdlib.h> // free
@@ -13,19 +13,10 @@
 
 static const double UNKNOWN_PENALTY = 10; // below the lowest score
 
-/* From a node of the trie on by one byte. */
-typedef struct edge {
-    uint64_t key; /* node << 8 | byte */
-    int64_t to;   /* 0: a free slot (no edge leads to the root) */
-} edge;
-
 typedef struct unigram {
     double *score; /* [tokens], by id */
     double unknown_score;
-    edge *slot; /* [mask + 1], open addressing */
-    uint64_t mask;
-    int32_t *token_at; /* [nodes] the token that ends here; -1: none */
-    int64_t nodes;
+    dt_trie trie;
     int32_t byte_id[256]; /* of <0x00> ... <0xFF>; -1: not in the vocabulary */
     int32_t unk;          /* -1: none */
     int byte_fallback;
@@ -37,13 +28,6 @@ typedef struct place {
     int32_t from, id; /* the last token's beginning (-1: no way yet) and id */
     int32_t next;     /* on the best way to the end: the place behind this one */
 } place;
-
-static edge *slot_of(const unigram *m, int64_t node, unsigned char byte)
-{
-    uint64_t key = (uint64_t)node << 8 | byte, at = dt_hash_bytes(&key, sizeof key, 0) & m->mask;
-    while (m->slot[at].to && m->slot[at].key != key) at = (at + 1) & m->mask;
-    return &m->slot[at];
-}
 
 /* ---- loading ---- */
 
@@ -76,32 +60,6 @@ static dt_status load_vocab(const dt_json *model, dt_vocab *vocab, unigram *m)
     return st == DT_OK ? st : dt_fail_in(st, "%s: %s", tokens.file, tokens.path);
 }
 
-static dt_status build_trie(const dt_vocab *vocab, unigram *m)
-{
-    uint64_t slots = 16, most = 1; // most: nodes that there can be
-    for (int32_t id = 0; id < vocab->size; id++) most += (uint64_t)vocab->token[id].bytes;
-    while (slots < 2 * most) slots *= 2;
-    DT_TRY(dt_alloc(slots, sizeof *m->slot, &m->slot));
-    DT_TRY(dt_alloc(most, sizeof *m->token_at, &m->token_at));
-    m->mask = slots - 1;
-    m->token_at[m->nodes++] = -1;
-    for (int32_t id = 0; id < vocab->size; id++) {
-        const dt_token *token = &vocab->token[id];
-        int64_t node = 0;
-        for (int32_t i = 0; i < token->bytes; i++) {
-            unsigned char byte = (unsigned char)token->text[i];
-            edge *e = slot_of(m, node, byte);
-            if (!e->to) {
-                *e = (edge){(uint64_t)node << 8 | byte, m->nodes};
-                m->token_at[m->nodes++] = -1;
-            }
-            node = e->to;
-        }
-        m->token_at[node] = id;
-    }
-    return DT_OK;
-}
-
 static dt_status load(const dt_json *model, dt_vocab *vocab, void **out)
 {
     unigram *m;
@@ -121,7 +79,7 @@ static dt_status load(const dt_json *model, dt_vocab *vocab, void **out)
     m->unk = (int32_t)unk;
     DT_TRY(dt_json_bool_or(model, "byte_fallback", 0, &m->byte_fallback));
     dt_vocab_find_bytes(vocab, m->byte_id);
-    return build_trie(vocab, m);
+    return dt_trie_build(vocab, &m->trie);
 }
 
 static void destroy(void *model)
@@ -129,8 +87,7 @@ static void destroy(void *model)
     unigram *m = model;
     if (!m) return;
     free(m->score);
-    free(m->slot);
-    free(m->token_at);
+    dt_trie_free(&m->trie);
     free(m);
 }
 
@@ -156,9 +113,9 @@ static dt_status find_ways(const unigram *m, const char *word, int32_t bytes, pl
         int64_t node = 0;
         length = (int32_t)dt_utf8_next(word + at, (size_t)(bytes - at));
         for (int32_t i = at; i < bytes; i++) {
-            node = slot_of(m, node, (unsigned char)word[i])->to;
+            node = dt_trie_next(&m->trie, node, (unsigned char)word[i]);
             if (!node) break;
-            int32_t id = m->token_at[node];
+            int32_t id = m->trie.token[node];
             if (id < 0) continue;
             offer(places, at, i + 1, id, m->score[id]);
             known |= i + 1 == at + length;

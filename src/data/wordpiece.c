@@ -1,19 +1,30 @@
 /* WordPiece (Schuster and Nakajima 2012; Devlin et al. 2018): of each word the longest piece of the vocabulary that it
  * begins with, then the longest that goes on from there, whose text in the vocabulary starts with a prefix ("##"). A
  * word of which something is left over becomes the unknown token as a whole. */
-#include "base/memory.h" // dt_alloc, dt_grow
+#include "base/memory.h" // dt_alloc
 #include "data/parts.h"  // dt_parts_check_keys
 #include "data/token_model.h"
+#include "data/trie.h" // dt_trie
 
 #include <stdlib.h> // free
-#include <string.h> // memcpy, strdup, strlen
+#include <string.h> // strlen
 
 typedef struct wordpiece {
-    char *prefix;                 /* of all pieces but a word's first */
-    size_t prefix_bytes, longest; /* longest: bytes of the longest token */
-    int64_t max_chars;            /* longer words are unknown */
+    dt_trie trie;
+    int64_t behind; /* the prefix's node, from which all pieces but a word's first are looked for; -1: there is none */
+    int64_t max_chars; /* longer words are unknown */
     int32_t unk;
 } wordpiece;
+
+static int64_t find_prefix(const dt_trie *trie, const char *prefix)
+{
+    int64_t node = 0;
+    for (; *prefix; prefix++) {
+        node = dt_trie_next(trie, node, (unsigned char)*prefix);
+        if (!node) return -1;
+    }
+    return node;
+}
 
 static dt_status load(const dt_json *model, dt_vocab *vocab, void **out)
 {
@@ -29,20 +40,15 @@ static dt_status load(const dt_json *model, dt_vocab *vocab, void **out)
     if (m->max_chars < 0) return dt_json_fail(model, "max_input_chars_per_word", "is negative");
     m->unk = dt_vocab_find(vocab, unk, strlen(unk));
     if (m->unk < 0) return dt_json_fail(model, "unk_token", "\"%s\" is not in model.vocab", unk);
-    m->prefix = strdup(prefix);
-    if (!m->prefix) return dt_fail(DT_ERR_MEMORY, "no memory for a prefix");
-    m->prefix_bytes = strlen(prefix);
-    for (int32_t id = 0; id < vocab->size; id++) {
-        const dt_token *token = dt_vocab_token(vocab, id);
-        if (token && (size_t)token->bytes > m->longest) m->longest = (size_t)token->bytes;
-    }
+    DT_TRY(dt_trie_build(vocab, &m->trie));
+    m->behind = find_prefix(&m->trie, prefix);
     return DT_OK;
 }
 
 static void destroy(void *model)
 {
     wordpiece *m = model;
-    if (m) free(m->prefix);
+    if (m) dt_trie_free(&m->trie);
     free(m);
 }
 
@@ -53,21 +59,19 @@ static int64_t count_chars(const char *word, size_t bytes)
     return n;
 }
 
-/* The longest token that text[bytes] begins with, and its length; -1 if there is none. The text follows the prefix's
- * `before` bytes, which count as part of the token. */
-static int32_t find_longest(const wordpiece *m, const dt_vocab *vocab, const char *text, size_t bytes, size_t before,
-                            size_t *length)
+/* The longest token that text[bytes] begins with, from a node of the trie on, and its length; -1 if there is none. */
+static int32_t find_longest(const dt_trie *trie, int64_t node, const char *text, size_t bytes, size_t *length)
 {
-    if (m->longest < before) return -1;
-    size_t n = bytes < m->longest - before ? bytes : m->longest - before;
-    for (; n; n--) {
-        if (n < bytes && ((unsigned char)text[n] & 0xC0) == 0x80) continue; // inside of a character
-        int32_t id = dt_vocab_find(vocab, text - before, before + n);
-        if (id < 0) continue;
-        *length = n;
-        return id;
+    int32_t longest = -1;
+    for (size_t i = 0; i < bytes; i++) {
+        node = dt_trie_next(trie, node, (unsigned char)text[i]);
+        if (!node) break;
+        const int inside = i + 1 < bytes && ((unsigned char)text[i + 1] & 0xC0) == 0x80; // of a character
+        if (trie->token[node] < 0 || inside) continue;
+        longest = trie->token[node];
+        *length = i + 1;
     }
-    return -1;
+    return longest;
 }
 
 static dt_status encode(const void *model, const dt_vocab *vocab, const char *word, size_t bytes, dt_token_room *room,
@@ -75,15 +79,11 @@ static dt_status encode(const void *model, const dt_vocab *vocab, const char *wo
 {
     const wordpiece *m = model;
     int64_t first = ids->n;
-    size_t length = 0, before = 0;
+    size_t length = 0;
     if (count_chars(word, bytes) > m->max_chars) return dt_ids_append(ids, m->unk);
-    // The prefix is written over what lies in front of each piece, in a copy that has room for it at the start.
-    DT_TRY(dt_grow(&room->first, &room->first_cap, (int64_t)(m->prefix_bytes + bytes), 1));
-    char *copy = (char *)room->first + m->prefix_bytes;
-    memcpy(copy, word, bytes);
-    for (size_t at = 0; at < bytes; at += length, before = m->prefix_bytes) {
-        if (before) memcpy(copy + at - before, m->prefix, before);
-        int32_t id = find_longest(m, vocab, copy + at, bytes - at, before, &length);
+    for (size_t at = 0; at < bytes; at += length) {
+        const int64_t from = at ? m->behind : 0;
+        int32_t id = from < 0 ? -1 : find_longest(&m->trie, from, word + at, bytes - at, &length);
         if (id < 0) {
             ids->n = first;
             return dt_ids_append(ids, m->unk);
