@@ -63,20 +63,22 @@ static char *print_fields(const dt_ckpt_meta *meta, const char (*digests)[33])
     return text;
 }
 
+/* Is the methods' record the JSON object that it has to be? */
+static dt_status check_method(const char *text, const char *path, dt_status kind)
+{
+    dt_json record = {0};
+    DT_TRY(dt_json_parse(text, strlen(text), path, kind, &record));
+    const int is_object = cJSON_IsObject(record.node);
+    dt_json_free(&record);
+    return is_object ? DT_OK : dt_fail(kind, "%s: the methods' record is no JSON object: %s", path, text);
+}
+
 dt_status dt_ckpt_manifest_write(const char *folder, const dt_ckpt_meta *meta, const char (*digests)[33])
 {
     dt_region region = {0};
-    dt_json method = {0};
     dt_status st;
-    char *fields = NULL;
-    DT_GOTO(
-        dt_json_parse(meta->method_json, strlen(meta->method_json), "the methods' record", DT_ERR_INTERNAL, &method),
-        done);
-    if (!cJSON_IsObject(method.node)) {
-        st = dt_fail(DT_ERR_INTERNAL, "the methods' record is no JSON object: %s", meta->method_json);
-        goto done;
-    }
-    fields = print_fields(meta, digests);
+    DT_TRY(check_method(meta->method_json, folder, DT_ERR_INTERNAL));
+    char *fields = print_fields(meta, digests);
     const char *path = dt_region_printf(&region, "%s/%s", folder, DT_CKPT_MANIFEST);
     const int open = fields ? (int)strlen(fields) - 2 : 0; // without its closing "\n}"
     const char *body =
@@ -86,9 +88,7 @@ dt_status dt_ckpt_manifest_write(const char *folder, const dt_ckpt_meta *meta, c
                             : NULL;
     if (!path || !text) st = dt_fail(DT_ERR_MEMORY, "%s: no memory for its manifest", folder);
     else st = dt_file_write_atomic(path, text, strlen(text));
-done:
     cJSON_free(fields);
-    dt_json_free(&method);
     dt_region_free(&region);
     return st;
 }
@@ -215,7 +215,9 @@ dt_status dt_ckpt_manifest_read(const char *folder, dt_region *region, dt_ckpt_m
         st = dt_json_fail(&root, "method", "is missing");
         goto done;
     }
-    meta->method_json = dt_region_strdup(region, method + sizeof method_mark - 1);
+    method += sizeof method_mark - 1; // up to the digest, or to what else a forged manifest has there
+    DT_GOTO(check_method(method, path, DT_ERR_STATE), done);
+    meta->method_json = dt_region_strdup(region, method);
     if (!meta->method_json) st = dt_fail(DT_ERR_MEMORY, "%s: no memory for its contents", path);
 done:
     dt_json_free(&root);

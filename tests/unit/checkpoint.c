@@ -633,6 +633,7 @@ Test(checkpoint, a_manifest_that_says_something_else_is_refused)
         {"\"tensor_ranks\":\t2", "\"tensor_ranks\":\t1000000", "tensor_ranks: 1000000"},
         {"delta-00001-of", "delta-00003-of", "delta-00001-of-00002.safetensors: is missing"},
         {"\"method\"", "\"methods\"", "method: is missing"},
+        {"\"method\":\t", "\"method\":\t{},\n\t\"more\":\t", "more text after the JSON value"},
     };
     for (size_t i = 0; i < sizeof edit / sizeof edit[0]; i++) {
         edit_manifest(good, edit[i][0], edit[i][1]);
