@@ -59,6 +59,22 @@ missing() {
     fi
 }
 
+# What the tests can do without: the fuzzers are then skipped.
+have_fuzzer() {
+    echo 'int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { return data && size ? 0 : 0; }' |
+        clang -x c -fsanitize=fuzzer,address,undefined -o $build/probe - 2>/dev/null
+}
+
+install_fuzzer() {
+    apt="apt-get"
+    [ "$(id -u)" = 0 ] || apt="sudo -n $apt"
+    have_command apt-get || return 1
+    say "installing clang libclang-rt-dev"
+    # shellcheck disable=SC2086 # words, not one
+    $apt -qq -o DPkg::Lock::Timeout=400 update && $apt -qq -o DPkg::Lock::Timeout=400 install -y \
+        --no-install-recommends clang libclang-rt-dev
+}
+
 install_packages() {
     root=
     if [ "$(id -u)" != 0 ]; then
@@ -84,6 +100,10 @@ if [ -n "$packages" ]; then install_packages; else say "nothing to install"; fi
 what="$build/dtrain"
 target='--target dtrain'
 if [ $tests = ON ]; then what="$what and the tests" target=; fi
+if [ $tests = ON ] && ! have_fuzzer; then
+    { install_fuzzer && have_fuzzer; } >>$build/setup.log 2>&1 ||
+        say "no clang with its fuzzer runtime (packages clang, libclang-rt-dev): the fuzzers will be skipped"
+fi
 say "building $what"
 generator=
 [ -f $build/CMakeCache.txt ] || generator='-G Ninja'

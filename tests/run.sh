@@ -1,6 +1,6 @@
 #!/bin/sh
 # run.sh: sets up as launch/setup.sh does, then runs every test, then tests once more with AddressSanitizer and
-# UndefinedBehaviorSanitizer. Ends non-zero if anything failed.
+# UndefinedBehaviorSanitizer, then the fuzzers for some seconds. Ends non-zero if anything failed.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -26,7 +26,9 @@ failed=0
 ctest --test-dir build --verbose --timeout 7200 || failed=1
 
 launch/setup.sh --tests --sanitize
-ctest --test-dir build-asan --verbose --timeout 7200 --tests-regex '^(unit|conform|train_sanitized)$' || failed=1
+ctest --test-dir build-asan --verbose --timeout 7200 --tests-regex '^(unit|conform|train_sanitized|fuzz_.*)$' || failed=1
+
+tests/fuzz.sh || [ $? = 77 ] || failed=1
 
 if [ $failed = 1 ]; then say "some tests failed: see above" >&2; fi
 exit $failed
