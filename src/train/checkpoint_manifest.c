@@ -128,6 +128,12 @@ static dt_status read_best(const dt_json *at, dt_best *best)
     return dt_json_i64(&object, "without_improvement", &best->waited);
 }
 
+static dt_status read_count(const dt_json *at, const char *key, int64_t *out)
+{
+    DT_TRY(dt_json_i64(at, key, out));
+    return *out >= 0 ? DT_OK : dt_json_fail(at, key, "%lld is not >= 0", (long long)*out);
+}
+
 static dt_status read_ranks(const dt_json *at, const char *key, int *out)
 {
     int64_t value;
@@ -162,8 +168,8 @@ static dt_status read_digests(const dt_json *at, dt_region *region, int tensor_r
 
 static dt_status read_fields(const dt_json *at, dt_region *region, dt_ckpt_meta *meta)
 {
-    DT_TRY(dt_json_i64(at, "step", &meta->step));
-    DT_TRY(dt_json_i64(at, "sequences", &meta->sequences));
+    DT_TRY(read_count(at, "step", &meta->step));
+    DT_TRY(read_count(at, "sequences", &meta->sequences));
     DT_TRY(read_u64(at, "seed", &meta->seed));
     DT_TRY(read_ranks(at, "data_ranks", &meta->data_ranks));
     DT_TRY(read_ranks(at, "tensor_ranks", &meta->tensor_ranks));

@@ -625,6 +625,7 @@ Test(checkpoint, a_manifest_that_says_something_else_is_refused)
     static const char *const edit[][3] = {
         {"\"format\":\t1", "\"format\":\t2", "format: is 2, this version reads 1"},
         {"\"step\":\t3", "\"steps\":\t3", "step: is missing"},
+        {"\"step\":\t3", "\"step\":\t-3", "step: -3 is not >= 0"},
         {"\"sequences\":\t48", "\"sequences\":\t4.5", "sequences: is 4.5"},
         {"\"seed\":\t\"18446744073709551615\"", "\"seed\":\t\"18446744073709551616\"", "seed: "},
         {"\"seed\":\t\"18446744073709551615\"", "\"seed\":\t\"-1\"", "seed: "},
