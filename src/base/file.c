@@ -87,6 +87,42 @@ void dt_map_close(dt_map *map)
     *map = (dt_map){0};
 }
 
+dt_status dt_reader_read(dt_reader *reader, const char *path, int64_t offset, void *dst, size_t bytes)
+{
+    if (!reader->path || strcmp(reader->path, path) != 0) {
+        size_t size;
+        dt_reader_close(reader);
+        char *name = strdup(path);
+        if (!name) return dt_fail(DT_ERR_MEMORY, "%s: no memory for its name", path);
+        dt_status st = open_regular(path, &reader->fd, &size);
+        if (st != DT_OK) {
+            free(name);
+            return st;
+        }
+        reader->path = name;
+        posix_fadvise(reader->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    }
+    for (char *at = dst; bytes > 0;) {
+        ssize_t got = pread(reader->fd, at, bytes, offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return fail_errno(path, "cannot read");
+        if (got == 0)
+            return dt_fail(DT_ERR_IO, "%s: ends at byte %lld, before %zu more", path, (long long)offset, bytes);
+        at += got;
+        offset += got;
+        bytes -= (size_t)got;
+    }
+    return DT_OK;
+}
+
+void dt_reader_close(dt_reader *reader)
+{
+    if (!reader->path) return;
+    close(reader->fd);
+    free(reader->path);
+    *reader = (dt_reader){0};
+}
+
 static dt_status write_all(int fd, const char *path, const char *data, size_t bytes)
 {
     while (bytes > 0) {

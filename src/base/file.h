@@ -17,6 +17,16 @@ typedef struct dt_map {
 dt_status dt_map_open(const char *path, dt_map *out) DT_WARN_UNUSED;
 void dt_map_close(dt_map *map);
 
+/** Reads pieces of files, as they are asked for: front to back is what file systems are good at. Zeroed: no file is
+ * open yet. Local. */
+typedef struct dt_reader {
+    char *path; /* of the file that is open */
+    int fd;
+} dt_reader;
+/** dst[bytes] <- the file at `offset`. DT_ERR_IO, also where it ends before. */
+dt_status dt_reader_read(dt_reader *reader, const char *path, int64_t offset, void *dst, size_t bytes) DT_WARN_UNUSED;
+void dt_reader_close(dt_reader *reader);
+
 /** Writes `path` as a whole: a temporary beside it, fsync, rename, fsync of the folder. Local. */
 dt_status dt_file_write_atomic(const char *path, const void *data, size_t bytes) DT_WARN_UNUSED;
 /** The same for a file that is the concatenation of `n` pieces. */

@@ -144,6 +144,15 @@ static dt_status print_json(const dt_report *p, const Dtrain__Config *config, co
 
 /* ---- as a table ---- */
 
+static const char *who_reads(Dtrain__Read read)
+{
+    switch (read) {
+    case DTRAIN__READ__NODE: return "one rank of each node reads the files once and hands out the slices";
+    case DTRAIN__READ__JOB: return "one rank reads the files once and hands out the slices";
+    default: return "every rank reads its slices of the files";
+    }
+}
+
 static void print_job(const dt_report *p, const Dtrain__Config *config)
 {
     const dt_model_info *m = &p->model;
@@ -156,6 +165,7 @@ static void print_job(const dt_report *p, const Dtrain__Config *config)
         "%lld, vocabulary %lld\n",
         p->family, dt_words_count(p->backbone).text, (long long)m->layers, (long long)m->width, (long long)m->heads,
         (long long)m->kv_heads, (long long)m->head_dim, (long long)m->ffn, (long long)m->vocab);
+    printf("weights: %s\n", config->backbone->random_init ? "drawn, not read" : who_reads(config->backbone->read));
     for (int i = 0; i < p->deltas; i++)
         printf("delta %s: %s, %s trainable values, %.3g%% of the backbone's\n", p->delta[i].name, p->delta[i].method,
                dt_words_count(p->delta[i].values).text, 100.0 * (double)p->delta[i].values / (double)p->backbone);

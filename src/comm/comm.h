@@ -7,8 +7,9 @@
 #define DT_COMM_COMM_H
 
 #include "base/status.h" // dt_status
-#include <stddef.h>      // size_t
-#include <stdint.h>      // int64_t
+#include <stdbool.h>
+#include <stddef.h> // size_t
+#include <stdint.h> // int64_t
 
 typedef enum dt_axis { DT_AXIS_DATA, DT_AXIS_TENSOR_MAJOR, DT_AXIS_TENSOR_MINOR, DT_AXIS_COUNT } dt_axis;
 
@@ -91,6 +92,15 @@ dt_status dt_world_agree(dt_status local) DT_WARN_UNUSED;
 dt_status dt_world_all_reduce(void *buf, int64_t count, dt_comm_type type, dt_comm_op op) DT_WARN_UNUSED;
 dt_status dt_world_broadcast(void *buf, int64_t count, dt_comm_type type, int root) DT_WARN_UNUSED;
 dt_status dt_world_barrier(void) DT_WARN_UNUSED;
+
+/** A team: the ranks of this node, or all, in the order of their numbers in the world. Collective over the world; close
+ *  likewise. */
+typedef struct dt_team dt_team;
+dt_status dt_team_open(bool of_node, dt_team **out) DT_WARN_UNUSED;
+void dt_team_close(dt_team *team);
+int dt_team_rank(const dt_team *team);
+/** buf of the team's rank 0 to all of it. Collective over the team. */
+dt_status dt_team_broadcast(dt_team *team, void *buf, int64_t bytes) DT_WARN_UNUSED;
 
 /** The watchdog: a thread that ends the job (message, MPI_Abort) if the time between begin and end exceeds the limit.
  *  Every collective of this file brackets itself; `what` names it in the message. Default limit: 600 s, or the

@@ -85,6 +85,7 @@ failed:
 void dt_backbone_close(dt_backbone *bb)
 {
     if (bb == NULL) return;
+    dt_weights_forget(bb);
     dt_st_close(bb->weights);
     dt_region_free(&bb->region);
     free(bb);

@@ -5,6 +5,7 @@
 #define DT_MODEL_MODEL_H
 
 #include "base/json.h"         // dt_json
+#include "comm/comm.h"         // dt_team
 #include "graph/exec.h"        // dt_store
 #include "graph/graph.h"       // dt_graph
 #include "model/safetensors.h" // dt_st
@@ -42,8 +43,10 @@ typedef struct dt_backbone {
     void *own;
     char *path;
     bool random_init;
-    uint64_t seed;  /* of random weights */
-    dt_st *weights; /* NULL with random_init */
+    uint64_t seed;              /* of random weights */
+    dt_st *weights;             /* NULL: random_init, or another rank reads them */
+    struct dt_fetched *fetched; /* [n_fetched] slices that dt_weights_fetch brought; else NULL */
+    int64_t n_fetched;
     char fingerprint[33];
     dt_region region;
 } dt_backbone;
@@ -60,6 +63,18 @@ void dt_backbone_close(dt_backbone *bb);
 dt_status dt_weights_load(const dt_backbone *bb, const dt_graph *g, dt_device *device, dt_store *store) DT_WARN_UNUSED;
 /** Host copy of this rank's slice of one value of the graph that bears a backbone tensor's name. */
 dt_status dt_weights_read(const dt_backbone *bb, const dt_graph *g, dt_val v, float *dst) DT_WARN_UNUSED;
+
+/** Brings this rank's slice of every WEIGHT of a sharded graph into memory: rank 0 of the team, which alone has opened
+ * the backbone with its weights, reads each file once, front to back, in pieces of piece_bytes, and hands them to the
+ * team. dt_weights_load and dt_weights_read then take them from there, the same bits as from the files. The others get
+ * the reader's fingerprint. Errors are the reader's, as of dt_weights_load, and everybody's. Collective over the world
+ * (the graphs of all ranks have the same weights); ends in an agreement. */
+dt_status dt_weights_fetch(dt_backbone *bb, const dt_graph *g, dt_team *team, int64_t piece_bytes) DT_WARN_UNUSED;
+enum { DT_FETCH_BYTES = 4 << 20 /* a piece that is worth a message and fits a cache */ };
+/** Frees what was fetched and no store has a view of: when every graph has its weights. Nothing may be read after. */
+void dt_weights_release(dt_backbone *bb);
+/** Frees all that was fetched. For dt_backbone_close. */
+void dt_weights_forget(dt_backbone *bb);
 
 /** The checkpoint's tensor that holds a weight, under its name with or without the family's prefix; NULL: there is
  * none. *fits (may be NULL): has it the shape that the weight needs? */

@@ -181,6 +181,7 @@ static dt_status read_header(dt_st *st, const char *file, const dt_map *map)
             result = check_metadata(&at);
         }
     }
+    for (int64_t i = first; i < st->tensors; i++) st->tensor[i].offset = st->tensor[i].data - map->data;
     dt_st_tensor *here = st->tensors > first ? st->tensor + first : NULL;
     if (result == DT_OK) result = check_tiling(here, st->tensors - first, data, bytes, file);
     if (result == DT_OK && metadata && st->maps == 1) st->metadata = cJSON_DetachItemViaPointer(header.node, metadata);

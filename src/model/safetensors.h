@@ -11,7 +11,7 @@
 #define DT_TENSOR_DIMS 8
 
 typedef enum dt_st_type {
-    DT_ST_F64,
+    DT_ST_F64, /* up to BF16: those of real numbers */
     DT_ST_F32,
     DT_ST_F16,
     DT_ST_BF16,
@@ -34,6 +34,7 @@ typedef struct dt_st_tensor {
     unsigned char *data; /* view */
     size_t bytes;
     const char *file; /* path it came from */
+    int64_t offset;   /* of its data in that file */
 } dt_st_tensor;
 
 typedef struct dt_st dt_st; /* one file, or a folder's index and shards, as one set of tensors */
@@ -50,7 +51,7 @@ const dt_st_tensor *dt_st_find(const dt_st *st, const char *name); /* NULL: not 
 const char *dt_st_metadata(const dt_st *st, const char *key);
 
 /** dst[rows, cols] (fp32, contiguous) <- src viewed as [.., ld] of `type`: rows x cols elements from element `offset`,
- *  row stride ld elements. DT_ERR_MODEL if the type is no float type. */
+ *  row stride ld elements. DT_ERR_MODEL if the type is no float type, also where there is nothing to convert. */
 dt_status dt_st_to_f32(dt_st_type type, const unsigned char *src, int64_t offset, int64_t rows, int64_t cols,
                        int64_t ld, float *dst) DT_WARN_UNUSED;
 

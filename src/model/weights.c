@@ -1,17 +1,14 @@
 /* The backbone's weights in memory: each rank reads only its slice; fp32 slices that are contiguous in the file are
- * used where they lie in the (private, copy-on-write) mapping. */
+ * used where they lie in the (private, copy-on-write) mapping, and those that another rank read (fetch.c) where they
+ * are.
+ */
+#include "model/weights.h"
 #include "base/hash.h"     // dt_hash_string
 #include "base/rng.h"      // dt_rng_normal
 #include "config/config.h" // dt_nearest_name
-#include "model/model.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* The slice as rows: rows x cols elements from `offset` on, `ld` apart, and one after the other. */
-typedef struct slice {
-    int64_t offset, rows, cols, ld;
-} slice;
 
 /* The stored tensor of a weight: its name, and its shape. */
 static const char *tensor_name(const dt_value *v)
@@ -26,14 +23,14 @@ static void tensor_shape(const dt_value *v, int64_t dim[DT_DIMS])
 }
 
 /* This rank's slice of the stored tensor. */
-static slice slice_of(const dt_value *v)
+dt_slice dt_weights_slice(const dt_value *v)
 {
     int64_t dim[DT_DIMS], off[DT_DIMS];
     tensor_shape(v, dim);
     memcpy(off, v->off, sizeof off);
     if (v->part.tensor != NULL) off[v->part.dim] += v->part.first;
-    if (v->ndim == 1) return (slice){off[0], 1, v->local[0], dim[0]};
-    return (slice){off[0] * dim[1] + off[1], v->local[0], v->local[1], dim[1]};
+    if (v->ndim == 1) return (dt_slice){off[0], 1, v->local[0], dim[0]};
+    return (dt_slice){off[0] * dim[1] + off[1], v->local[0], v->local[1], dim[1]};
 }
 
 static void shape_text(char *text, size_t bytes, const int64_t *dim, int ndim)
@@ -57,8 +54,7 @@ const dt_st_tensor *dt_weights_find(const dt_backbone *bb, const dt_value *v, bo
     return t;
 }
 
-/* The checkpoint's tensor of a value: there, and of the shape that it must have. */
-static dt_status find_tensor(const dt_backbone *bb, const dt_value *v, const dt_st_tensor **out)
+dt_status dt_weights_tensor(const dt_backbone *bb, const dt_value *v, const dt_st_tensor **out)
 {
     char expected[96], found[96];
     int64_t dim[DT_DIMS];
@@ -83,7 +79,7 @@ static dt_status find_tensor(const dt_backbone *bb, const dt_value *v, const dt_
 }
 
 /* Random weights by (seed, name, element): gains 1, biases 0, everything else normal. */
-static void draw(const dt_backbone *bb, const dt_value *v, slice s, float *dst)
+static void draw(const dt_backbone *bb, const dt_value *v, dt_slice s, float *dst)
 {
     const char *name = tensor_name(v), *leaf = strrchr(name, '.');
     uint64_t hi = dt_hash_string(name);
@@ -100,27 +96,51 @@ static void draw(const dt_backbone *bb, const dt_value *v, slice s, float *dst)
 dt_status dt_weights_read(const dt_backbone *bb, const dt_graph *g, dt_val v, float *dst)
 {
     const dt_value *val = &g->value[v];
-    slice s = slice_of(val);
-    if (bb->weights == NULL) {
+    dt_slice s = dt_weights_slice(val);
+    if (bb->random_init) {
         draw(bb, val, s, dst);
         return DT_OK;
     }
+    if (bb->fetched != NULL) {
+        dt_fetched *f = NULL;
+        DT_TRY(dt_weights_fetched(bb, val, &f));
+        memcpy(dst, f->data, (size_t)(s.rows * s.cols) * sizeof *dst);
+        return DT_OK;
+    }
     const dt_st_tensor *t = NULL;
-    DT_TRY(find_tensor(bb, val, &t));
+    DT_TRY(dt_weights_tensor(bb, val, &t));
     dt_status st = dt_st_to_f32(t->type, t->data, s.offset, s.rows, s.cols, s.ld, dst);
     return dt_fail_in(st, "%s: %s", t->file, t->name);
+}
+
+/* Where the slice lies in fp32 already; NULL: nowhere. */
+static dt_status find_in_place(const dt_backbone *bb, const dt_value *v, dt_slice s, float **out)
+{
+    *out = NULL;
+    if (bb->random_init) return DT_OK;
+    if (bb->fetched != NULL) {
+        dt_fetched *f = NULL;
+        DT_TRY(dt_weights_fetched(bb, v, &f));
+        f->lent = true;
+        *out = f->data;
+        return DT_OK;
+    }
+    const dt_st_tensor *t = NULL;
+    DT_TRY(dt_weights_tensor(bb, v, &t));
+    if (t->type == DT_ST_F32 && (s.rows == 1 || s.cols == s.ld) && (uintptr_t)t->data % 4 == 0)
+        *out = (float *)(void *)t->data + s.offset;
+    return DT_OK;
 }
 
 static dt_status load(const dt_backbone *bb, const dt_graph *g, dt_val v, dt_device *device, dt_store *store)
 {
     const dt_value *val = &g->value[v];
-    slice s = slice_of(val);
+    dt_slice s = dt_weights_slice(val);
     size_t count = (size_t)(s.rows * s.cols);
-    if (bb->weights != NULL && device->ops->host_memory && device->ops->act_size == sizeof(float)) {
-        const dt_st_tensor *t = NULL;
-        DT_TRY(find_tensor(bb, val, &t));
-        bool in_place = t->type == DT_ST_F32 && (s.rows == 1 || s.cols == s.ld) && (uintptr_t)t->data % 4 == 0;
-        if (in_place) return dt_store_put(store, val->name, (float *)(void *)t->data + s.offset, count * sizeof(float));
+    if (device->ops->host_memory && device->ops->act_size == sizeof(float)) {
+        float *there = NULL;
+        DT_TRY(find_in_place(bb, val, s, &there));
+        if (there != NULL) return dt_store_put(store, val->name, there, count * sizeof(float));
     }
     void *data = NULL;
     DT_TRY(dt_store_new(store, val->name, count * device->ops->act_size, &data));

@@ -107,10 +107,21 @@ static dt_status check_length(const dt_job *job)
                    job->config->data->seq_len, (long long)job->backbone->info.max_positions);
 }
 
+static bool fetches(const Dtrain__Config *config)
+{
+    return config->backbone->read != DTRAIN__READ__EACH && !config->backbone->random_init;
+}
+
+static bool is_reader(const Dtrain__Config *config)
+{
+    return (config->backbone->read == DTRAIN__READ__NODE ? dt_world_node_rank() : dt_world_rank()) == 0;
+}
+
 static dt_status open_local(dt_job *job, unsigned what)
 {
     const Dtrain__Config *c = job->config;
-    DT_TRY(open_model(job, dt_world_rank(), dt_world_size(), dt_world_node_size(), true));
+    bool reads = !fetches(c) || is_reader(c);
+    DT_TRY(open_model(job, dt_world_rank(), dt_world_size(), dt_world_node_size(), reads));
     if (what & (DT_JOB_TRAIN_DATA | DT_JOB_EVAL_DATA)) DT_TRY(check_length(job));
     if (what & (DT_JOB_TOKENIZER | DT_JOB_TRAIN_DATA | DT_JOB_EVAL_DATA)) {
         DT_TRY(dt_tokenizer_load(c->backbone->path, &job->tokenizer));
@@ -123,11 +134,26 @@ static dt_status open_local(dt_job *job, unsigned what)
     return dt_store_create(&job->device, &job->store);
 }
 
+/* Every rank's weights by way of those that read. */
+static dt_status fetch_weights(dt_job *job)
+{
+    dt_graph *g = NULL;
+    dt_team *team = NULL;
+    dt_status st = dt_team_open(job->config->backbone->read == DTRAIN__READ__NODE, &team);
+    if (st == DT_OK) st = dt_job_build_bare(job, &job->mesh, &g);
+    st = dt_world_agree(st);
+    if (st == DT_OK) st = dt_weights_fetch(job->backbone, g, team, DT_FETCH_BYTES);
+    dt_graph_destroy(g);
+    dt_team_close(team);
+    return st;
+}
+
 dt_status dt_job_open(const Dtrain__Config *config, unsigned what, dt_job *out)
 {
     *out = (dt_job){.config = config}; /* in place: the store keeps the address of the device */
     dt_status st = dt_world_agree(open_local(out, what));
     if (st == DT_OK) st = dt_world_agree(dt_comm_create_host(&out->mesh, &out->comm));
+    if (st == DT_OK && fetches(config)) st = fetch_weights(out);
     if (st != DT_OK) dt_job_close(out);
     return st;
 }

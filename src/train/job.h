@@ -69,6 +69,9 @@ dt_status dt_job_build(dt_job *job, const dt_mesh *mesh, dt_purpose purpose, int
 /** Storage and initial values of parameters that the store does not have: [flat == NULL] one by one. */
 dt_status dt_job_bind_params(dt_job *job, const dt_graph *g) DT_WARN_UNUSED;
 
+/** The graph of the bare backbone, sharded: every weight, as every graph of the job slices it. */
+dt_status dt_job_build_bare(dt_job *job, const dt_mesh *mesh, dt_graph **g) DT_WARN_UNUSED;
+
 /** The slice of a weight that this rank holds, as selection and checkpoints name it. */
 dt_score dt_job_slice(const dt_graph *g, dt_val w);
 

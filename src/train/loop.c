@@ -151,6 +151,7 @@ static dt_status set_up(run *r, bool fresh)
     st = write_config(r);
     if (st == DT_OK) st = dt_metrics_open(r->config, ck != NULL ? r->step : -1, &r->metrics);
     DT_GOTO(dt_world_agree(st), done);
+    dt_weights_release(r->job.backbone);
     if (ck != NULL) dt_log(DT_LOG_INFO, "resumed %s after step %lld", r->config->run->dir, (long long)r->step);
 done:
     dt_ckpt_close(ck);

@@ -84,6 +84,16 @@ dt_status dt_job_build(dt_job *job, const dt_mesh *mesh, dt_purpose purpose, int
     return DT_OK;
 }
 
+dt_status dt_job_build_bare(dt_job *job, const dt_mesh *mesh, dt_graph **g)
+{
+    dt_program_io io;
+    dt_deltas none = {NULL, 0}, all = job->deltas;
+    job->deltas = none;
+    dt_status st = dt_job_build(job, mesh, DT_FOR_EVAL, 1, job->seq, false, g, &io);
+    job->deltas = all;
+    return st;
+}
+
 dt_score dt_job_slice(const dt_graph *g, dt_val w)
 {
     const dt_value *v = &g->value[w];

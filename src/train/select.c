@@ -178,17 +178,6 @@ dt_status dt_job_select(dt_job *job)
     return DT_OK;
 }
 
-/* The bare backbone's graph: its slices are what selections refer to. */
-static dt_status build_bare(dt_job *job, const dt_mesh *mesh, dt_graph **g)
-{
-    dt_program_io io;
-    dt_deltas none = {NULL, 0}, all = job->deltas;
-    job->deltas = none;
-    dt_status st = dt_job_build(job, mesh, DT_FOR_EVAL, 1, job->seq, false, g, &io);
-    job->deltas = all;
-    return st;
-}
-
 /* Chooses without scores. */
 static dt_status assume_one(const dt_graph *g, dt_delta *d)
 {
@@ -210,7 +199,7 @@ dt_status dt_job_assume_selection(dt_job *job, const dt_mesh *mesh)
     dt_status st = DT_OK;
     for (int i = 0; i < job->deltas.n && st == DT_OK; i++) {
         if (!must_choose(&job->deltas.delta[i])) continue;
-        if (g == NULL) DT_TRY(build_bare(job, mesh, &g));
+        if (g == NULL) DT_TRY(dt_job_build_bare(job, mesh, &g));
         st = assume_one(g, &job->deltas.delta[i]);
     }
     dt_graph_destroy(g);
@@ -223,7 +212,7 @@ dt_status dt_job_restore_selection(dt_job *job, const dt_ckpt *ck)
     for (int i = 0; i < job->deltas.n; i++) any |= job->deltas.delta[i].method->restore != NULL;
     if (!any) return DT_OK;
     dt_graph *g = NULL;
-    dt_status st = build_bare(job, &job->mesh, &g);
+    dt_status st = dt_job_build_bare(job, &job->mesh, &g);
     for (int i = 0; i < job->deltas.n && st == DT_OK; i++) {
         dt_delta *d = &job->deltas.delta[i];
         size_t prefix = strlen(d->name);
