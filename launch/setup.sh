@@ -59,20 +59,11 @@ missing() {
     fi
 }
 
-# What the tests can do without: the fuzzers are then skipped.
-have_fuzzer() {
-    echo 'int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { return data && size ? 0 : 0; }' |
-        clang -x c -fsanitize=fuzzer,address,undefined -o $build/probe - 2>/dev/null
-}
-
-install_fuzzer() {
-    apt="apt-get"
-    [ "$(id -u)" = 0 ] || apt="sudo -n $apt"
-    have_command apt-get || return 1
-    say "installing clang libclang-rt-dev"
+apt_get() { # apt_get ROOT ARGUMENT...: as root by the words of ROOT ("": this is root)
+    root=$1
+    shift
     # shellcheck disable=SC2086 # words, not one
-    $apt -qq -o DPkg::Lock::Timeout=400 update && $apt -qq -o DPkg::Lock::Timeout=400 install -y \
-        --no-install-recommends clang libclang-rt-dev
+    $root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=400 "$@"
 }
 
 install_packages() {
@@ -83,13 +74,23 @@ install_packages() {
     fi
     have_command apt-get || die "these packages (names as in Debian) are missing; please install them:$packages"
     say "installing$packages"
-    apt="$root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=400"
+    quietly apt_get "$root" update
     # shellcheck disable=SC2086 # words, not one
-    quietly $apt update
-    # shellcheck disable=SC2086
-    quietly $apt install -y --no-install-recommends $packages
+    quietly apt_get "$root" install -y --no-install-recommends $packages
     packages=$(missing)
     [ -z "$packages" ] || die "installed, but not found by cc, cmake or pkg-config on this PATH:$packages"
+}
+
+# clang and the runtime of its fuzzers. The tests can do without: where there is no way to them, the fuzzers are skipped.
+install_fuzzer() {
+    if tests/fuzz.sh --probe; then return; fi
+    say "installing clang libclang-rt-dev"
+    root=
+    [ "$(id -u)" = 0 ] || root="sudo -n"
+    {
+        apt_get "$root" update && apt_get "$root" install -y --no-install-recommends clang libclang-rt-dev &&
+            tests/fuzz.sh --probe
+    } >>$build/setup.log 2>&1 || say "they cannot be installed (see $build/setup.log): the fuzzers will be skipped"
 }
 
 mkdir -p $build
@@ -100,10 +101,7 @@ if [ -n "$packages" ]; then install_packages; else say "nothing to install"; fi
 what="$build/dtrain"
 target='--target dtrain'
 if [ $tests = ON ]; then what="$what and the tests" target=; fi
-if [ $tests = ON ] && ! have_fuzzer; then
-    { install_fuzzer && have_fuzzer; } >>$build/setup.log 2>&1 ||
-        say "no clang with its fuzzer runtime (packages clang, libclang-rt-dev): the fuzzers will be skipped"
-fi
+if [ $tests = ON ]; then install_fuzzer; fi
 say "building $what"
 generator=
 [ -f $build/CMakeCache.txt ] || generator='-G Ninja'

@@ -7,8 +7,21 @@
 # A finding is a crash, what a sanitizer reports, a property that does not hold, an input that takes over 5 seconds, one
 # that takes over 1 GiB of memory or a single allocation over 256 MiB. Mend the cause, give the input a name and keep it in
 # tests/fuzz/corpus/TARGET/, where ctest replays it.
+#
+# fuzz.sh --probe: is there such a clang?
 set -eu
 cd "$(dirname "$0")/.."
+mkdir -p build-fuzz/found
+
+have_fuzzer() {
+    echo 'int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { return data && size ? 0 : 0; }' |
+        clang -x c -fsanitize=fuzzer,address,undefined -o build-fuzz/probe - 2>/dev/null
+}
+if [ "${1:-}" = --probe ]; then
+    have_fuzzer
+    exit
+fi
+
 seconds=${1:-2}
 [ $# = 0 ] || shift
 
@@ -30,16 +43,14 @@ if [ "${FUZZ_ONE:-}" ]; then # one target, as called below
     exit $status
 fi
 
-mkdir -p build-fuzz/found
-echo 'int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { return data && size ? 0 : 0; }' |
-    clang -x c -fsanitize=fuzzer,address,undefined -o build-fuzz/probe - 2>/dev/null || {
+have_fuzzer || {
     say "skipped: no clang with its fuzzer runtime (packages clang, libclang-rt-dev)"
     exit 77
 }
 [ -f build-fuzz/CMakeCache.txt ] || generator='-G Ninja'
 {
     # shellcheck disable=SC2086 # words, or nothing
-    cmake -S . -B build-fuzz ${generator:-} -DCMAKE_C_COMPILER=clang -DDT_FUZZ=ON &&
+    cmake -S . -B build-fuzz ${generator:-} -DCMAKE_C_COMPILER=clang -DDT_FUZZ=ON -DDT_WERROR=OFF &&
         cmake --build build-fuzz --parallel "$(nproc)"
 } >build-fuzz/build.log 2>&1 || {
     tail -n 30 build-fuzz/build.log >&2
