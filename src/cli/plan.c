@@ -272,14 +272,29 @@ static dt_status print_plan(const Dtrain__Config *config, int ranks, bool json)
     return st;
 }
 
+static dt_status print_graph(const Dtrain__Config *config, int ranks, int rank)
+{
+    char *text = NULL;
+    DT_TRY(dt_report_graph(config, ranks, rank, &text));
+    fputs(text, stdout);
+    free(text);
+    return DT_OK;
+}
+
 static dt_status run(const dt_args *args)
 {
     Dtrain__Config *config = NULL;
-    int64_t ranks = 0;
+    int64_t ranks = 0, graph = -1;
     DT_TRY(dt_args_count(args, "--ranks", 1, dt_world_size(), &ranks));
     if (ranks > 1 << 20) return dt_fail(DT_ERR_CONFIG, "--ranks: %lld is more than 1048576", (long long)ranks);
+    DT_TRY(dt_args_count(args, "--graph", 0, -1, &graph));
+    if (graph >= ranks)
+        return dt_fail(DT_ERR_CONFIG, "--graph: there is no rank %lld of %lld", (long long)graph, (long long)ranks);
     DT_TRY(dt_args_config(args, (int)ranks, true, &config));
-    dt_status st = dt_world_rank() == 0 ? print_plan(config, (int)ranks, dt_args_get(args, "--json") != NULL) : DT_OK;
+    dt_status st = DT_OK;
+    if (dt_world_rank() == 0)
+        st = graph >= 0 ? print_graph(config, (int)ranks, (int)graph)
+                        : print_plan(config, (int)ranks, dt_args_get(args, "--json") != NULL);
     dt_config_free(config);
     return dt_world_agree(st);
 }
@@ -288,15 +303,20 @@ const dt_command dt_command_plan = {
     .name = "plan",
     .arguments = "CONFIG",
     .summary = "what each rank will hold, compute and send",
-    .text = "Builds and plans the graph of every rank of a job and prints values, memory, compute and wire of a\n"
-            "step, in one column for ranks that are alike. Reads the backbone's config.json and no weights or data,\n"
-            "so it runs anywhere at once. delta_comm_bytes and tp_comm_bytes of the run's metrics.jsonl are these\n"
-            "figures.",
+    .text =
+        "Builds and plans the graph of every rank of a job and prints values, memory, compute and wire of a\n"
+        "step, in one column for ranks that are alike. Reads the backbone's config.json and no weights or data,\n"
+        "so it runs anywhere at once. delta_comm_bytes and tp_comm_bytes of the run's metrics.jsonl are these\n"
+        "figures. --graph prints instead the graph of a step as one rank runs it: values with type, shape and, along\n"
+        "each axis (d: data, t: tensor, r: kv replicas), their placement; sites; and the nodes of each program in\n"
+        "order, those of backward with an arrow, with @ and the role where a site's output comes about.",
     .examples = "dtrain plan config.pbtxt --ranks 64\n"
                 "dtrain plan config.pbtxt --ranks 64 --set parallel.tensor=8 --set train.recompute=true\n"
-                "dtrain plan config.pbtxt --ranks 64 --json",
+                "dtrain plan config.pbtxt --ranks 64 --json\n"
+                "dtrain plan config.pbtxt --ranks 4 --graph 0",
     .options = (const dt_option[]){{"--ranks", "N", "ranks of the job (default: those that mpirun started)"},
                                    {"--json", NULL, "as one JSON object"},
+                                   {"--graph", "RANK", "the graph that this rank runs, as text"},
                                    {0}},
     .run = run,
 };

@@ -12,8 +12,9 @@
  *  string needs no quotes; a message is "{...}"). Missing sub-messages are filled in, so that cfg->train, cfg->data,
  *  cfg->optim->adamw ... are never NULL (data->train and data->eval stay NULL where absent), and a delta without a name
  *  gets its method's. Every range and the combinations that do not depend on the ranks are checked here. Errors are
- *  DT_ERR_CONFIG: "file:line:column: path.of.field: what, expected, nearest valid name", with "--set path=value" for
- *  the file where the value came from there, and the file alone where it is binary. Free with dt_config_free. Local. */
+ *  DT_ERR_CONFIG, also where the file cannot be read (then with the nearest name beside it): "file:line:column:
+ * path.of.field: what, expected, nearest valid name", with "--set path=value" for the file where the value came from
+ * there, and the file alone where it is binary. Free with dt_config_free. Local. */
 dt_status dt_config_load(const char *path, const char *const *sets, int n_sets, Dtrain__Config **out) DT_WARN_UNUSED;
 /** The same from memory; `name` stands in for the file in messages. */
 dt_status dt_config_parse(const char *name, const char *text, size_t bytes, const char *const *sets, int n_sets,

@@ -5,6 +5,8 @@
 #include "config/set.h"
 #include "config/text.h"
 
+#include <dirent.h> // opendir
+#include <stdio.h>  // snprintf
 #include <stdlib.h> // free
 #include <string.h> // memchr, strdup
 
@@ -113,11 +115,30 @@ done:
     return st;
 }
 
+/* That a configuration cannot be read is the command line's mistake: a file nearby may have been meant. */
+static dt_status fail_unread(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *word = slash ? slash + 1 : path;
+    char near[256] = "", *folder = slash ? strndup(path, (size_t)(slash + 1 - path)) : strdup(".");
+    DIR *dir = folder && !dt_path_exists(path) ? opendir(folder) : NULL;
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        const char *const names[] = {near, entry->d_name};
+        const char *nearest = dt_nearest_name(word, names, 2);
+        if (nearest == entry->d_name) snprintf(near, sizeof near, "%s", entry->d_name);
+    }
+    if (dir) closedir(dir);
+    free(folder);
+    if (!*near) return DT_ERR_CONFIG;
+    char text[1024];
+    snprintf(text, sizeof text, "%s", dt_error_text());
+    return dt_fail(DT_ERR_CONFIG, "%s; nearest: %.*s%s", text, slash ? (int)(slash + 1 - path) : 0, path, near);
+}
+
 dt_status dt_config_load(const char *path, const char *const *sets, int n_sets, Dtrain__Config **out)
 {
     char *data;
     size_t bytes;
-    DT_TRY(dt_file_read(path, &data, &bytes));
+    if (dt_file_read(path, &data, &bytes) != DT_OK) return fail_unread(path);
     dt_status st = dt_config_parse(path, data, bytes, sets, n_sets, out);
     free(data);
     return st;

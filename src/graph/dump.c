@@ -29,6 +29,14 @@ static void put_value(FILE *f, const dt_graph *g, dt_val v)
     put_place(f, g, val);
 }
 
+/* The sites whose output a node makes. */
+static void put_sites(FILE *f, const dt_graph *g, const dt_node *n)
+{
+    for (int k = 0; k < n->nout; k++)
+        for (int64_t s = 0; s < g->sites && n->out[k] != DT_NONE; s++)
+            if (g->site[s].y == n->out[k]) fprintf(f, " @%s", g->site[s].role);
+}
+
 dt_status dt_graph_dump(const dt_graph *g, char **text)
 {
     static const char *const kind_name[] = {"temp", "input", "const", "weight", "param", "state"};
@@ -59,7 +67,9 @@ dt_status dt_graph_dump(const dt_graph *g, char **text)
             fprintf(f, " = %s(", n->op->name);
             for (int k = 0; k < n->nin; k++)
                 fprintf(f, "%s%s", k != 0 ? ", " : "", n->in[k] != DT_NONE ? g->value[n->in[k]].name : "-");
-            fprintf(f, ")%s\n", n->backward ? " <-" : "");
+            fprintf(f, ")%s", n->backward ? " <-" : "");
+            put_sites(f, g, n);
+            fputc('\n', f);
         }
     }
     if (fclose(f) != 0) return dt_fail(DT_ERR_MEMORY, "out of memory");

@@ -232,7 +232,8 @@ void dt_graph_add_update(dt_graph *g, dt_val w, dt_val idx, dt_val val);
 
 /* Sites. */
 void dt_graph_add_site(dt_graph *g, dt_site site);
-/** The graph as text: one line a node, with names, shapes, placements, and sites. Freed with free(). */
+/** The graph as text: one line a persistent value, a site, a node, with names, types, global shapes and placements; a
+ *  node in backward ends in an arrow, one that makes a site's output in @ and its role. Freed with free(). */
 dt_status dt_graph_dump(const dt_graph *g, char **text) DT_WARN_UNUSED;
 
 #endif

@@ -235,6 +235,21 @@ dt_status dt_report_make(const Dtrain__Config *config, int ranks, dt_report *out
     return st;
 }
 
+dt_status dt_report_graph(const Dtrain__Config *config, int ranks, int rank, char **text)
+{
+    dt_job job;
+    dt_mesh mesh;
+    dt_trainer t = {0};
+    DT_TRY(dt_job_open_plan(config, ranks, &job));
+    dt_status st = dt_job_mesh(config, &job.backbone->info, rank, ranks, &mesh);
+    if (st == DT_OK) st = dt_job_assume_selection(&job, &mesh);
+    if (st == DT_OK) st = dt_trainer_build(&job, &mesh, &t);
+    if (st == DT_OK) st = dt_graph_dump(t.g, text);
+    dt_trainer_destroy(&t);
+    dt_job_close(&job);
+    return st;
+}
+
 void dt_report_free(dt_report *report)
 {
     free(report->delta);

@@ -55,6 +55,9 @@ typedef struct dt_report {
 /** Plans a training job on `ranks` ranks: builds and plans each rank's graph. Reads of the backbone its config.json
  * only, and no data. `config` must outlive the report. Freed with dt_report_free. Local. */
 dt_status dt_report_make(const Dtrain__Config *config, int ranks, dt_report *out) DT_WARN_UNUSED;
+/** The graph of a step as one rank of `ranks` runs it, as text (dt_graph_dump), with all its programs. Freed with
+ * free(). Reads what dt_report_make reads. Local. */
+dt_status dt_report_graph(const Dtrain__Config *config, int ranks, int rank, char **text) DT_WARN_UNUSED;
 void dt_report_free(dt_report *report);
 
 #endif

@@ -160,8 +160,12 @@ Test(cli, mistakes_are_one_line_and_exit_code_2)
 Test(cli, a_file_that_is_not_there_is_named)
 {
     dt_spawn p = dt_spawn_run(60, "%s %s/none.pbtxt", DT_SPAWN_DTRAIN, folder);
-    cr_expect_gt(p.exit_code, 0);
+    cr_expect_eq(p.exit_code, 2, "exit code %d", p.exit_code);
     cr_expect(strstr(p.output, "none.pbtxt: cannot open: No such file or directory"), "%s", p.output);
+    dt_spawn_free(&p);
+    p = dt_spawn_run(60, "%s -np 3 %s plan %s/confg.pbtxt", DT_SPAWN_MPIRUN, DT_SPAWN_DTRAIN, folder);
+    cr_expect_eq(p.exit_code, 2, "exit code %d", p.exit_code);
+    cr_expect(strstr(p.output, "; nearest: ") && strstr(p.output, "/config.pbtxt\n"), "%s", p.output);
     dt_spawn_free(&p);
 }
 
@@ -291,6 +295,52 @@ Test(cli, plan_checks_what_a_run_checks)
            "plan %s --ranks 3 --set delta[0].full={}", config);
     refuse("parallel.tensor: 16 does not divide the backbone's attention heads, 8",
            "plan %s --ranks 16 --set parallel.tensor=16 --set delta[0].full={}", config);
+}
+
+static int count_in(const char *text, const char *what)
+{
+    int n = 0;
+    for (const char *at = text; (at = strstr(at, what)) != NULL; at += strlen(what)) n++;
+    return n;
+}
+
+/* Its sites with their names and roles; its nodes, as many as the plan says; the collectives of this layout. */
+Test(cli, plan_prints_the_graph_of_a_rank)
+{
+    const char *options = "--ranks 4 --set delta[0].lora.rank=4 --set parallel.tensor=2";
+    char *output = run("plan %s %s --json", config, options);
+    dt_json plan = last_object(output);
+    char *graph = run("plan %s %s --graph 3", config, options);
+    cr_expect(strstr(graph, "\nsite model.layers.0.self_attn.q_proj block.0.attn.q y=%"), "%s", graph);
+    cr_expect(strstr(graph, "\nparam lora.model.layers.0.self_attn.q_proj.lora_B.weight:acc["), "%s", graph);
+    cr_expect_eq(count_in(graph, " @block.0.attn.q\n"), 1, "%s", graph);
+    cr_expect_eq(count_in(graph, " <-"), number(&plan, "backward_nodes"));
+    cr_expect_eq(count_in(graph, ") @block.0.ffn.down\n"), 1, "%s", graph);
+    cr_expect_eq(count_in(graph, " = "),
+                 number(&plan, "backward_nodes") + number(&plan, "forward_nodes") + number(&plan, "once_nodes"));
+    cr_expect_eq(count_in(graph, " = all_reduce(flat:grad)\n"), 1, "%s", graph);
+    const char *micro = strstr(graph, "\nmicro:\n"), *epilogue = strstr(graph, "\nepilogue:\n");
+    cr_assert(micro && epilogue);
+    cr_expect_lt(micro, epilogue);
+    cr_expect(strstr(micro, " t:sum = matmul("), "%s", graph);
+    char *whole = run("plan %s --ranks 1 --set delta[0].lora.rank=4 --graph=0", config);
+    cr_expect_eq(count_in(whole, "all_reduce"), 0, "%s", whole);
+    refuse("--graph: there is no rank 4 of 4", "plan %s %s --graph 4", config, options);
+    free(whole);
+    free(graph);
+    dt_json_free(&plan);
+    free(output);
+}
+
+Test(cli, plan_says_who_reads_the_weights)
+{
+    const char *options = "--ranks 2 --set delta[0].lora.rank=4";
+    char *output = run("plan %s %s", config, options);
+    expect_in(output, "weights: drawn, not read\n");
+    output = run("plan %s %s --set backbone.random_init=false", config, options);
+    expect_in(output, "weights: every rank reads its slices of the files\n");
+    output = run("plan %s %s --set backbone.random_init=false --set backbone.read=NODE", config, options);
+    expect_in(output, "weights: one rank of each node reads the files once and hands out the slices\n");
 }
 
 /* ---- inspect, eval, generate ---- */

@@ -414,11 +414,23 @@ Test(config_check, check_sees_a_value_that_was_changed_in_memory)
     dt_config_free(c);
 }
 
-Test(config_check, a_missing_file_is_an_error_of_the_file_system)
+static void expect_unread(const char *path, const char *message)
 {
     Dtrain__Config *c;
-    cr_expect_eq(dt_config_load("/nonexistent/c.pbtxt", NULL, 0, &c), DT_ERR_IO);
-    cr_expect(strstr(dt_error_text(), "/nonexistent/c.pbtxt"), "%s", dt_error_text());
+    cr_expect_eq(dt_config_load(path, NULL, 0, &c), DT_ERR_CONFIG, "%s", path);
+    cr_expect_str_eq(dt_error_text(), message, "%s", dt_error_text());
+}
+
+Test(config_check, a_file_that_cannot_be_read_is_a_mistake_of_the_command_line)
+{
+    expect_unread("/nonexistent/c.pbtxt", "/nonexistent/c.pbtxt: cannot open: No such file or directory");
+    expect_unread(DT_SOURCE_DIR "/configs", DT_SOURCE_DIR "/configs: is a folder, not a file");
+    expect_unread(DT_SOURCE_DIR "/configs/e2e-lroa.pbtxt", DT_SOURCE_DIR
+                  "/configs/e2e-lroa.pbtxt: cannot open: No such file or directory; nearest: " DT_SOURCE_DIR
+                  "/configs/e2e-lora.pbtxt");
+    cr_assert_eq(chdir(DT_SOURCE_DIR), 0);
+    expect_unread("README.pbtxt", "README.pbtxt: cannot open: No such file or directory");
+    expect_unread("REDME.md", "REDME.md: cannot open: No such file or directory; nearest: README.md");
 }
 
 Test(config_check, the_nearest_name_is_near)
