@@ -303,13 +303,13 @@ const dt_command dt_command_plan = {
     .name = "plan",
     .arguments = "CONFIG",
     .summary = "what each rank will hold, compute and send",
-    .text =
-        "Builds and plans the graph of every rank of a job and prints values, memory, compute and wire of a\n"
-        "step, in one column for ranks that are alike. Reads the backbone's config.json and no weights or data,\n"
-        "so it runs anywhere at once. delta_comm_bytes and tp_comm_bytes of the run's metrics.jsonl are these\n"
-        "figures. --graph prints instead the graph of a step as one rank runs it: values with type, shape and, along\n"
-        "each axis (d: data, t: tensor, r: kv replicas), their placement; sites; and the nodes of each program in\n"
-        "order, those of backward with an arrow, with @ and the role where a site's output comes about.",
+    .text = "Builds and plans the graph of every rank of a job and prints values, memory, compute and wire of a\n"
+            "step, in one column for ranks that are alike. Reads the backbone's config.json and no weights or data,\n"
+            "so it runs anywhere at once. delta_comm_bytes and tp_comm_bytes of the run's metrics.jsonl are these\n"
+            "figures.\n"
+            "--graph prints instead the graph of a step as one rank runs it: values with type, shape and, along each\n"
+            "axis (d: data, t: tensor, r: kv replicas), their placement; sites; and the nodes of each program in\n"
+            "order, those of backward with an arrow, with @ and the role where a site's output comes about.",
     .examples = "dtrain plan config.pbtxt --ranks 64\n"
                 "dtrain plan config.pbtxt --ranks 64 --set parallel.tensor=8 --set train.recompute=true\n"
                 "dtrain plan config.pbtxt --ranks 64 --json\n"
