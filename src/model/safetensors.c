@@ -15,7 +15,8 @@ enum { PREFIX = 8, HEADER_MAX = 100 * 1000 * 1000 }; // the limit of the referen
 struct dt_st {
     dt_region region; // names and paths
     dt_map *map;
-    int64_t maps, map_cap;
+    const char **file; // [maps] their paths
+    int64_t maps, map_cap, file_cap;
     dt_st_tensor *tensor;
     int64_t tensors, tensor_cap;
     cJSON *metadata; // of the first file; NULL if it has none
@@ -194,6 +195,8 @@ static dt_status open_file(dt_st *st, const char *path)
     const char *file = dt_region_strdup(&st->region, path); // tensors keep it
     if (!file) return dt_fail(DT_ERR_MEMORY, "%s: no memory for its name", path);
     DT_TRY(dt_grow(&st->map, &st->map_cap, st->maps + 1, sizeof *st->map));
+    DT_TRY(dt_grow(&st->file, &st->file_cap, st->maps + 1, sizeof *st->file));
+    st->file[st->maps] = file;
     DT_TRY(dt_map_open(file, &st->map[st->maps]));
     st->maps++;
     return read_header(st, file, &st->map[st->maps - 1]);
@@ -228,7 +231,7 @@ static dt_status open_shards(dt_st *st, const char *folder, const dt_json *index
         const char *path = dt_region_printf(&st->region, "%s/%s", folder, item->valuestring);
         if (!path) return dt_json_fail(&map, item->string, "no memory for its path");
         int known = 0; // tensors of a shard lie together: the newest shards are the likely ones
-        for (int64_t i = st->tensors - 1; i >= 0 && !known; i--) known = strcmp(st->tensor[i].file, path) == 0;
+        for (int64_t i = st->maps - 1; i >= 0 && !known; i--) known = strcmp(st->file[i], path) == 0;
         if (!known) DT_TRY(open_file(st, path));
     }
     DT_TRY(sort_by_name(st));
@@ -302,6 +305,7 @@ void dt_st_close(dt_st *st)
     for (int64_t i = 0; i < st->maps; i++) dt_map_close(&st->map[i]);
     cJSON_Delete(st->metadata);
     free(st->map);
+    free(st->file);
     free(st->tensor);
     dt_region_free(&st->region);
     free(st);

@@ -143,7 +143,7 @@ static dt_status read_ranks(const dt_json *at, const char *key, int *out)
     return DT_OK;
 }
 
-/* The list of files must be exactly the one that this number of ranks writes. */
+/* The list of files must be exactly the one that this number of ranks writes, and stands in the same order. */
 static dt_status read_digests(const dt_json *at, dt_region *region, int tensor_ranks, const char (**digests)[33])
 {
     dt_json files;
@@ -155,12 +155,13 @@ static dt_status read_digests(const dt_json *at, dt_region *region, int tensor_r
         return dt_json_fail(&files, NULL, "%lld are listed, expected %lld", (long long)listed, (long long)n);
     char(*digest)[33] = dt_region_alloc(region, (size_t)n * sizeof *digest);
     if (!digest) return dt_fail(DT_ERR_MEMORY, "%s: no memory for its digests", at->file);
-    for (int64_t i = 0; i < n; i++) {
-        const char *hex;
+    const cJSON *item = files.node->child;
+    for (int64_t i = 0; i < n; i++, item = item->next) {
         dt_ckpt_name name = dt_ckpt_file_name(i / tensor_ranks, (int)(i % tensor_ranks), tensor_ranks);
-        DT_TRY(dt_json_string(&files, name.text, &hex));
-        if (strlen(hex) != 32) return dt_json_fail(&files, name.text, "\"%s\" is no digest", hex);
-        memcpy(digest[i], hex, sizeof *digest);
+        if (strcmp(item->string, name.text) != 0) return dt_json_fail(&files, name.text, "is missing");
+        if (!cJSON_IsString(item) || strlen(item->valuestring) != 32)
+            return dt_json_fail(&files, name.text, "is no digest");
+        memcpy(digest[i], item->valuestring, sizeof *digest);
     }
     *digests = digest;
     return DT_OK;

@@ -1,4 +1,4 @@
-/* The index of a folder with two shards. */
+/* The index of a folder with two shards, and a third one that holds nothing. */
 #include "driver/tensors.h"
 
 static void put_shards(void)
@@ -6,10 +6,12 @@ static void put_shards(void)
     static const char a[] =
         "\x36\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}\0\0\x80?";
     static const char b[] = "\x34\0\0\0\0\0\0\0{\"b\":{\"dtype\":\"I8\",\"shape\":[],\"data_offsets\":[0,1]}}\1";
+    static const char none[] = "\2\0\0\0\0\0\0\0{}";
     static int there;
     if (there++) return;
     fuzz_put("a.safetensors", a, sizeof a - 1);
     fuzz_put("b.safetensors", b, sizeof b - 1);
+    fuzz_put("none.safetensors", none, sizeof none - 1);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
