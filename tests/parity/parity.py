@@ -108,17 +108,23 @@ CASES = [
     Case("biased-full-groups", "biased", "full", lr=5e-4, group=".*(norm.weight|bias)"),
     Case("mistral-lora", "mistral"),
     Case("mistral-lora-packed", "mistral", **PACKED),
+    Case("mistral-lora-ranks", "mistral", ranks=4, tensor=4, sequence=True, **PACKED),
     Case("mistral-full", "mistral", "full", lr=5e-4),
+    Case("mistral-fish", "mistral", **FISH),
     Case("qwen2-lora", "qwen2"),
     Case("qwen2-lora-ranks", "qwen2", ranks=4, tensor=2, sequence=True, **PACKED),
     Case("qwen2-full", "qwen2", "full", lr=5e-4),
+    Case("qwen2-fish-ranks", "qwen2", ranks=4, tensor=2, **FISH, **PACKED),
+    Case("qwen2-bitfit", "qwen2", "bitfit", lr=5e-3),
     Case("qwen3-lora", "qwen3"),
     Case("qwen3-lora-packed", "qwen3", **PACKED),
+    Case("qwen3-fish", "qwen3", **FISH),
     Case("qwen3-full-ranks", "qwen3", "full", lr=5e-4, ranks=2, tensor=2),
     Case("gpt2-lora", **GPT2),
     Case("gpt2-lora-ranks", **GPT2, ranks=4, tensor=2, sequence=True, **PACKED),
     Case("gpt2-full-packed", **GPT2, method="full", lr=5e-4, **PACKED),
     Case("gpt2-fish", **GPT2, **FISH),
+    Case("gpt2-bitfit-ranks", **GPT2, method="bitfit", lr=5e-3, ranks=2, tensor=2, sequence=True),
 ]
 
 
