@@ -71,10 +71,11 @@ static dt_status take_word(dt_args *a, int left, char **word, int *used)
     size_t length = strcspn(word[0], "=");
     *used = 1;
     if (word[0][0] != '-' || word[0][1] == '\0') {
-        if (a->positional != NULL)
+        const char **place = a->positional != NULL && strchr(c->arguments, ' ') != NULL ? &a->second : &a->positional;
+        if (*place != NULL)
             return dt_fail(DT_ERR_CONFIG, "%s: dtrain %s takes one %s, and has %s", word[0], c->name, c->arguments,
-                           a->positional);
-        a->positional = word[0];
+                           *place);
+        *place = word[0];
         return DT_OK;
     }
     if (takes_sets(c) && length == 5 && strncmp(word[0], "--set", length) == 0) {
@@ -116,7 +117,7 @@ dt_status dt_args_parse(int argc, char **argv, dt_args *out)
         return unknown_command(argv[1]);
     for (int at = named != NULL ? 2 : 1, used; at < argc; at += used)
         DT_TRY(take_word(&a, argc - at, argv + at, &used));
-    if (a.positional == NULL)
+    if (a.positional == NULL || (a.second == NULL && strchr(a.command->arguments, ' ') != NULL))
         return dt_fail(DT_ERR_CONFIG, "dtrain %s: expected %s; dtrain %s --help tells more", a.command->name,
                        a.command->arguments, a.command->name);
     *out = a;

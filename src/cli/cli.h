@@ -19,10 +19,10 @@ typedef struct dt_option {
 struct dt_args;
 typedef struct dt_command {
     const char *name;
-    const char *arguments;    /* "CONFIG", "PATH": the positional one, for help; it is required */
-    const char *summary;      /* one line */
-    const char *text;         /* paragraphs under the usage line of `dtrain NAME --help` */
-    const char *examples;     /* command lines, one a line */
+    const char *arguments; /* "CONFIG", "PATH", "CONFIG-DIR OUT": the positional ones, one or two; all are required */
+    const char *summary;   /* one line */
+    const char *text;      /* paragraphs under the usage line of `dtrain NAME --help` */
+    const char *examples;  /* command lines, one a line */
     const dt_option *options; /* ends with a NULL name; every command with a CONFIG takes --set besides */
     /** Runs on every rank. */
     dt_status (*run)(const struct dt_args *args);
@@ -37,6 +37,7 @@ enum { DT_MAX_SETS = 256, DT_MAX_OPTIONS = 32 };
 typedef struct dt_args {
     const dt_command *command;
     const char *positional; /* CONFIG or PATH */
+    const char *second;     /* where the command takes two */
     const char *set[DT_MAX_SETS];
     int sets;
     const char *value[DT_MAX_OPTIONS]; /* of command->options[i]; "" for a flag that is there; NULL: not given */

@@ -35,8 +35,8 @@ void dt_help_print(void)
            DT_VERSION);
     printf("usage:\n");
     for (const dt_command *const *c = dt_commands; *c != NULL; c++)
-        printf("  dtrain %-8s %-6s  %s\n", c == dt_commands ? "" : (*c)->name, (*c)->arguments, (*c)->summary);
-    printf("  dtrain COMMAND --help    what a command does, its options, examples\n"
+        printf("  dtrain %-8s %-14s  %s\n", c == dt_commands ? "" : (*c)->name, (*c)->arguments, (*c)->summary);
+    printf("  dtrain COMMAND --help            what a command does, its options, examples\n"
            "  dtrain --version\n\n"
            "CONFIG is a dtrain.Config message as text (.pbtxt) or binary (.pb); docs/config.md lists its fields:\n\n"
            "  run { dir: \"runs/first\" seed: 1 }\n"

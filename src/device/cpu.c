@@ -1,16 +1,27 @@
 /* The CPU device, in fp32 and, for references, in float64. */
 #include "base/memory.h" // dt_alloc
 #include "device/device.h"
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h> // madvise
 
 /* Kernel tables, by op number: src/op/cpu_table.c. */
 extern const dt_kernel dt_cpu_kernels_f32[];
 extern const dt_kernel dt_cpu_kernels_f64[];
 
+/* Large blocks ask for large pages: fewer misses of the address cache where a head's rows are a row of all heads apart,
+ * and fewer faults. */
 static dt_status cpu_alloc(dt_device *device, size_t bytes, void **out)
 {
-    return dt_alloc(bytes != 0 ? bytes : 1, 1, out);
+    const size_t page = (size_t)2 << 20;
+    if (bytes < 2 * page) return dt_alloc(bytes != 0 ? bytes : 1, 1, out);
+    void *data = aligned_alloc(page, (bytes + page - 1) / page * page);
+    if (data == NULL) return dt_fail(DT_ERR_MEMORY, "cannot allocate %zu bytes", bytes);
+    if (madvise(data, bytes, MADV_HUGEPAGE) != 0) errno = 0; /* a wish */
+    memset(data, 0, bytes);
+    *out = data;
+    return DT_OK;
 }
 
 static void cpu_free(dt_device *device, void *data)

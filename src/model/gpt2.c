@@ -4,6 +4,7 @@
 #include "model/model.h"
 #include "op/add.h"  // dt_add
 #include "op/gelu.h" // dt_gelu
+#include <math.h>
 #include <string.h>
 
 typedef struct gpt2 {
@@ -129,9 +130,17 @@ static dt_val gpt2_build(dt_graph *g, const void *own, const dt_model_info *info
     return dt_layer_layernorm(g, "transformer.ln_f", "final_norm", x, c, m->eps);
 }
 
+/* What is added to the residual stream is scaled by the number of additions (Radford et al. 2019, section 2.3). */
+static double gpt2_init_std(const dt_model_info *info, const char *tensor)
+{
+    bool adds = strstr(tensor, ".c_proj.") != NULL;
+    return adds ? info->init_std / sqrt(2.0 * (double)info->layers) : info->init_std;
+}
+
 const dt_family dt_family_gpt2 = {
     .types = (const char *const[]){"gpt2", NULL},
     .prefix = "transformer.",
     .parse = gpt2_parse,
     .build = gpt2_build,
+    .init_std = gpt2_init_std,
 };

@@ -33,6 +33,8 @@ typedef struct dt_family {
     /** Builds the graph up to the hidden states [N,C] that the head reads, registers the sites, and sets *head to the
      * head's weight [V,C] (a HEAD site). Errors are the graph's. */
     dt_val (*build)(dt_graph *g, const void *own, const dt_model_info *info, const dt_batch *batch, dt_val *head);
+    /** Standard deviation of a random matrix, by its tensor's name. NULL: info->init_std for all. */
+    double (*init_std)(const dt_model_info *info, const char *tensor);
 } dt_family;
 extern const dt_family *const dt_families[]; /* NULL-terminated: families.def */
 
@@ -75,6 +77,12 @@ enum { DT_FETCH_BYTES = 4 << 20 /* a piece that is worth a message and fits a ca
 void dt_weights_release(dt_backbone *bb);
 /** Frees all that was fetched. For dt_backbone_close. */
 void dt_weights_forget(dt_backbone *bb);
+
+/** Writes random weights as a folder that dtrain and transformers read: model.safetensors, or, where that would be more
+ *  than shard_bytes, shards of at most so many (or of one tensor) and their index. type: DT_ST_F32 or DT_ST_BF16. The
+ *  same for the same seed; as F32 the very values that random_init computes with. Local. */
+dt_status dt_weights_write_random(const dt_backbone *bb, dt_st_type type, int64_t shard_bytes,
+                                  const char *folder) DT_WARN_UNUSED;
 
 /** The checkpoint's tensor that holds a weight, under its name with or without the family's prefix; NULL: there is
  * none. *fits (may be NULL): has it the shape that the weight needs? */

@@ -55,6 +55,9 @@ const char *dt_st_metadata(const dt_st *st, const char *key);
 dt_status dt_st_to_f32(dt_st_type type, const unsigned char *src, int64_t offset, int64_t rows, int64_t cols,
                        int64_t ld, float *dst) DT_WARN_UNUSED;
 
+/** dst[n] of `type` (DT_ST_F32 or DT_ST_BF16, rounded to nearest, ties to even; contiguous) <- src[n]. */
+void dt_st_from_f32(dt_st_type type, const float *src, int64_t n, void *dst);
+
 /** One tensor to write. */
 typedef struct dt_st_entry {
     const char *name;

@@ -1,4 +1,5 @@
-/* Stored floating-point types to fp32. A tensor in a file need not be aligned to its type: all loads are unaligned. */
+/* Stored floating-point types to fp32, and fp32 to those that are written. A tensor in a file need not be aligned to
+ * its type: all loads are unaligned. */
 #include "model/safetensors.h"
 
 #include <string.h> // memcpy
@@ -59,4 +60,14 @@ dt_status dt_st_to_f32(dt_st_type type, const unsigned char *src, int64_t offset
         }
     }
     return DT_OK;
+}
+
+void dt_st_from_f32(dt_st_type type, const float *src, int64_t n, void *dst)
+{
+    if (type == DT_ST_F32) memcpy(dst, src, (size_t)n * sizeof *src);
+    else
+        for (int64_t i = 0; i < n; i++) {
+            const uint32_t bits = (word){.value = src[i]}.bits, odd = bits >> 16 & 1;
+            ((bits16 *)dst)[i] = (uint16_t)((bits + 0x7fff + odd) >> 16);
+        }
 }

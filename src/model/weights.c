@@ -10,23 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The stored tensor of a weight: its name, and its shape. */
-static const char *tensor_name(const dt_value *v)
-{
-    return v->part.tensor != NULL ? v->part.tensor : v->name;
-}
-
-static void tensor_shape(const dt_value *v, int64_t dim[DT_DIMS])
+const char *dt_weights_stored(const dt_value *v, int64_t dim[DT_DIMS])
 {
     memcpy(dim, v->dim, sizeof v->dim);
-    if (v->part.tensor != NULL) dim[v->part.dim] = v->part.full;
+    if (v->part.tensor == NULL) return v->name;
+    dim[v->part.dim] = v->part.full;
+    return v->part.tensor;
 }
 
 /* This rank's slice of the stored tensor. */
 dt_slice dt_weights_slice(const dt_value *v)
 {
     int64_t dim[DT_DIMS], off[DT_DIMS];
-    tensor_shape(v, dim);
+    dt_weights_stored(v, dim);
     memcpy(off, v->off, sizeof off);
     if (v->part.tensor != NULL) off[v->part.dim] += v->part.first;
     if (v->ndim == 1) return (dt_slice){off[0], 1, v->local[0], dim[0]};
@@ -44,11 +40,10 @@ static void shape_text(char *text, size_t bytes, const int64_t *dim, int ndim)
 const dt_st_tensor *dt_weights_find(const dt_backbone *bb, const dt_value *v, bool *fits)
 {
     int64_t dim[DT_DIMS];
-    const char *name = tensor_name(v), *prefix = bb->family->prefix;
+    const char *name = dt_weights_stored(v, dim), *prefix = bb->family->prefix;
     const dt_st_tensor *t = dt_st_find(bb->weights, name);
     if (t == NULL && strncmp(name, prefix, strlen(prefix)) == 0) t = dt_st_find(bb->weights, name + strlen(prefix));
     if (t == NULL || fits == NULL) return t;
-    tensor_shape(v, dim);
     *fits = t->ndim == v->ndim;
     for (int i = 0; i < v->ndim && *fits; i++) *fits = t->dim[i] == dim[i];
     return t;
@@ -59,7 +54,7 @@ dt_status dt_weights_tensor(const dt_backbone *bb, const dt_value *v, const dt_s
     char expected[96], found[96];
     int64_t dim[DT_DIMS];
     bool fits = false;
-    tensor_shape(v, dim);
+    const char *name = dt_weights_stored(v, dim);
     shape_text(expected, sizeof expected, dim, v->ndim);
     const dt_st_tensor *t = dt_weights_find(bb, v, &fits);
     if (t == NULL) {
@@ -67,9 +62,9 @@ dt_status dt_weights_tensor(const dt_backbone *bb, const dt_value *v, const dt_s
         const char **names = NULL;
         DT_TRY(dt_alloc((size_t)n + 1, sizeof *names, &names));
         for (int64_t i = 0; i < n; i++) names[i] = dt_st_at(bb->weights, i)->name;
-        const char *near = dt_nearest_name(tensor_name(v), names, (int)n);
+        const char *near = dt_nearest_name(name, names, (int)n);
         free(names);
-        return dt_fail(DT_ERR_MODEL, "%s: no tensor %s (expected, of shape %s)%s%s", bb->path, tensor_name(v), expected,
+        return dt_fail(DT_ERR_MODEL, "%s: no tensor %s (expected, of shape %s)%s%s", bb->path, name, expected,
                        near != NULL ? "; nearest: " : "", near != NULL ? near : "");
     }
     shape_text(found, sizeof found, t->dim, t->ndim);
@@ -78,17 +73,17 @@ dt_status dt_weights_tensor(const dt_backbone *bb, const dt_value *v, const dt_s
     return DT_OK;
 }
 
-/* Random weights by (seed, name, element): gains 1, biases 0, everything else normal. */
-static void draw(const dt_backbone *bb, const dt_value *v, dt_slice s, float *dst)
+void dt_weights_draw(const dt_backbone *bb, const char *tensor, int ndim, dt_slice s, float *dst)
 {
-    const char *name = tensor_name(v), *leaf = strrchr(name, '.');
-    uint64_t hi = dt_hash_string(name);
-    float vector = leaf != NULL && strcmp(leaf, ".bias") == 0 ? 0.0f : 1.0f;
+    const char *leaf = strrchr(tensor, '.');
+    const uint64_t hi = dt_hash_string(tensor);
+    const float vector = leaf != NULL && strcmp(leaf, ".bias") == 0 ? 0.0f : 1.0f;
+    const dt_family *family = bb->family;
+    const float scale = (float)(family->init_std != NULL ? family->init_std(&bb->info, tensor) : bb->info.init_std);
     for (int64_t r = 0; r < s.rows; r++)
         for (int64_t c = 0; c < s.cols; c++) {
-            uint64_t at = (uint64_t)(s.offset + r * s.ld + c);
             float x = vector;
-            if (v->ndim > 1) x = (float)bb->info.init_std * dt_rng_normal(bb->seed, DT_RNG_INIT, hi, at);
+            if (ndim > 1) x = scale * dt_rng_normal(bb->seed, DT_RNG_INIT, hi, (uint64_t)(s.offset + r * s.ld + c));
             dst[r * s.cols + c] = x;
         }
 }
@@ -98,7 +93,8 @@ dt_status dt_weights_read(const dt_backbone *bb, const dt_graph *g, dt_val v, fl
     const dt_value *val = &g->value[v];
     dt_slice s = dt_weights_slice(val);
     if (bb->random_init) {
-        draw(bb, val, s, dst);
+        int64_t dim[DT_DIMS];
+        dt_weights_draw(bb, dt_weights_stored(val, dim), val->ndim, s, dst);
         return DT_OK;
     }
     if (bb->fetched != NULL) {

@@ -1,4 +1,5 @@
-/* What the files share that bring weights into memory (weights.c, fetch.c). Not for other users. */
+/* What the files share that bring weights into memory or write them (weights.c, fetch.c, weights_write.c). Not for
+ * other users. */
 #ifndef DT_MODEL_WEIGHTS_H
 #define DT_MODEL_WEIGHTS_H
 
@@ -10,6 +11,10 @@ typedef struct dt_slice {
     int64_t offset, rows, cols, ld;
 } dt_slice;
 dt_slice dt_weights_slice(const dt_value *v);
+/** The stored tensor of a weight: its name, and its shape in dim. */
+const char *dt_weights_stored(const dt_value *v, int64_t dim[DT_DIMS]);
+/** Random values of a slice of a stored tensor by (seed, name, element): gains 1, biases 0, everything else normal. */
+void dt_weights_draw(const dt_backbone *bb, const char *tensor, int ndim, dt_slice s, float *dst);
 
 /** The checkpoint's tensor of a value: there, and of the shape that it must have. DT_ERR_MODEL as dt_weights_load. */
 dt_status dt_weights_tensor(const dt_backbone *bb, const dt_value *v, const dt_st_tensor **out) DT_WARN_UNUSED;

@@ -145,11 +145,12 @@ dt_status DT_CPU_KERNEL(attention)(const dt_call *call)
     real *o = DT_OUT(call, 0), *lse = DT_OUT(call, 1);
     if (o == NULL) return dt_fail(DT_ERR_INTERNAL, "attention: its log-sum-exp alone");
     int64_t blocks = (a->seq + QUERIES - 1) / QUERIES, sequences = call->in[0].dim[0] / a->seq;
-    /* Later blocks of a sequence see more keys: they are handed out first. */
+    /* One head's blocks follow each other, so that its keys and values stay in cache. Those that see most come first.
+     */
 #pragma omp parallel for collapse(3) schedule(dynamic) num_threads(dt_cpu_threads(call, sequences * a->seq, h.ldq))
-    for (int64_t back = 0; back < blocks; back++)
-        for (int64_t sequence = 0; sequence < sequences; sequence++)
-            for (int64_t head = 0; head < h.count; head++) {
+    for (int64_t sequence = 0; sequence < sequences; sequence++)
+        for (int64_t head = 0; head < h.count; head++)
+            for (int64_t back = 0; back < blocks; back++) {
                 int64_t token = sequence * a->seq, at = (blocks - 1 - back) * QUERIES;
                 queries b = block_at(a, pos + token, a->seq, at);
                 int64_t kv = token * h.ldk + kv_of(&h, head) * h.width, row = token + at;

@@ -42,20 +42,28 @@ static size_t aligned(size_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
-/* ---- xent: h, W, targets -> lse, target ---- */
+/* ---- xent: h, W, targets -> lse, target; expected, own ---- */
 
 static void xent_shape(dt_graph *g, dt_node *n)
 {
     check(g, n);
-    int64_t tokens = dt_value_of(g, n->in[0])->dim[0];
-    n->out[0] = dt_graph_temp(g, DT_TYPE_ACC, 1, &tokens);
-    n->out[1] = dt_graph_temp(g, DT_TYPE_ACC, 1, &tokens);
+    const dt_value h = *dt_value_of(g, n->in[0]);
+    n->out[0] = dt_graph_temp(g, DT_TYPE_ACC, 1, h.dim);
+    n->out[1] = dt_graph_temp(g, DT_TYPE_ACC, 1, h.dim);
+    n->out[2] = dt_graph_temp(g, h.type, 2, h.dim);
+    n->out[3] = dt_graph_temp(g, DT_TYPE_ACC, 1, h.dim);
 }
 
 static void xent_gradient(dt_graph *g, const dt_node *n, const dt_val *dout, const bool *want, dt_val *din)
 {
+    dt_val h = n->in[0], w = n->in[1], targets = n->in[2], lse = n->out[0];
     if (dout[0] == DT_NONE && dout[1] == DT_NONE) return;
-    dt_val in[] = {n->in[0], n->in[1], n->in[2], n->out[0], dout[0], dout[1]};
+    if (!want[1]) {
+        dt_val in[] = {n->out[2], n->out[3], w, targets, lse, dout[0], dout[1]};
+        din[0] = dt_graph_out(g, dt_graph_node(g, &dt_op_xent_dh, NULL, 0, 7, in), 0);
+        return;
+    }
+    dt_val in[] = {h, w, targets, lse, dout[0], dout[1]};
     int32_t node = dt_graph_node(g, &dt_op_xent_grad, NULL, 0, 6, in);
     for (int i = 0; i < 2; i++)
         if (want[i]) din[i] = dt_graph_out(g, node, i);
@@ -66,34 +74,41 @@ static void xent_place(const dt_placing *p)
     bool vocabulary;
     dt_place tokens = place_head(p, &vocabulary);
     p->out[0] = vocabulary ? DT_PLACE_LSE : tokens;
-    p->out[1] = vocabulary ? DT_PLACE_P : tokens;
+    for (int i = 1; i < 4; i++) p->out[i] = vocabulary ? DT_PLACE_P : tokens;
 }
 
-/* Numbers and rows of the tokens that count, running maxima and sums, and a block of logits for each thread. */
+/* Numbers and rows of the tokens that count, running maxima and sums, expected rows, and a block of logits for each
+ * thread. */
 static size_t xent_workspace(const dt_call *c, size_t real_size)
 {
     size_t tokens = (size_t)c->in[0].dim[0], width = (size_t)c->in[0].dim[1];
-    size_t logits = DT_XENT_ROWS * (size_t)dt_xent_chunk((int64_t)width);
-    return aligned(tokens * sizeof(int32_t)) + aligned(tokens * width * real_size) + aligned(tokens * real_size) +
-           aligned(tokens * sizeof(double)) + logits * (size_t)c->threads * real_size;
+    size_t logits = DT_XENT_ROWS * (size_t)dt_xent_chunk((int64_t)width), packed = c->out[2].data != NULL ? 2 : 1;
+    return aligned(tokens * sizeof(int32_t)) + packed * aligned(tokens * width * real_size) +
+           aligned(tokens * real_size) + aligned(tokens * sizeof(double)) + logits * (size_t)c->threads * real_size;
 }
 
 static void xent_cost(const dt_call *c, size_t real_size, dt_cost *cost)
 {
-    cost->flops = product_flops(c);
+    cost->flops = product_flops(c) * (1 + (c->out[2].data != NULL));
 }
 
+/* Variants 0 and 1 train W, 2 and 3 do not. */
 static bool xent_example(dt_graph *g, int variant, dt_val *result)
 {
     static const int32_t targets[2][7] = {{3, 0, 10, 7, 7, 1, 9}, {-1, 4, -1, -1, 10, 0, -1}};
+    static const float frozen[11][5] = {{1, 0.5f, -1, 0, 2},     {0, 1, 1, -0.5f, 0},    {-2, 0.25f, 0, 1, 1},
+                                        {0.5f, -1, 2, 0, 0},     {1, 1, -1, -1, 0.5f},   {0, 0, 0, 0, 0},
+                                        {-1, 2, 0.5f, 0.25f, 0}, {1.5f, 0, 0, 1, -1},    {0, -2, 1, 0, 1},
+                                        {0.75f, 0, -1, 2, 0},    {-0.5f, 1, 0, -1, 1.5f}};
     const int64_t n = 7, v = 11, c = 5;
-    if (variant > 1) return false;
+    if (variant > 3) return false;
     dt_val h = dt_graph_param(g, "h", 2, (int64_t[]){n, c}, NULL);
-    dt_val w = dt_graph_param(g, "w", 2, (int64_t[]){v, c}, NULL);
-    dt_val t = dt_graph_const(g, "targets", DT_TYPE_I32, 1, &n, targets[variant]);
+    dt_val w = variant < 2 ? dt_graph_param(g, "w", 2, (int64_t[]){v, c}, NULL)
+                           : dt_graph_const(g, "w", DT_TYPE_ACC, 2, (int64_t[]){v, c}, frozen);
+    dt_val t = dt_graph_const(g, "targets", DT_TYPE_I32, 1, &n, targets[variant % 2]);
     dt_val lse, target;
     dt_xent(g, h, w, t, &lse, &target);
-    *result = variant == 0 ? dt_add(g, lse, dt_scale(g, target, -0.3)) : dt_nll(g, lse, target, t);
+    *result = variant % 2 == 0 ? dt_add(g, lse, dt_scale(g, target, -0.3)) : dt_nll(g, lse, target, t);
     return true;
 }
 
@@ -101,7 +116,7 @@ const dt_op dt_op_xent = {
     .name = "xent",
     .nin_min = 3,
     .nin_max = 3,
-    .nout = 2,
+    .nout = 4,
     .optional_outputs = true,
     .shape = xent_shape,
     .grad = xent_gradient,
@@ -118,6 +133,43 @@ void dt_xent(dt_graph *g, dt_val h, dt_val w, dt_val targets, dt_val *lse, dt_va
     *lse = dt_graph_out(g, node, 0);
     *target = dt_graph_out(g, node, 1);
 }
+
+/* ---- xent_dh: expected, own, W, targets, lse, dlse, dtarget -> dh ---- */
+
+static void xent_dh_shape(dt_graph *g, dt_node *n)
+{
+    const dt_value *expected = dt_value_of(g, n->in[0]);
+    n->out[0] = dt_graph_temp(g, expected->type, 2, expected->dim);
+}
+
+static void xent_dh_place(const dt_placing *p)
+{
+    bool vocabulary = dt_place_equal(p->in[2], DT_PLACE_S(0));
+    dt_place tokens = vocabulary ? DT_PLACE_R : p->in[0];
+    for (int i = 0; i < p->node->nin; i++)
+        if (p->node->in[i] != DT_NONE) p->want[i] = i < 2 ? p->in[i] : tokens;
+    p->want[2] = vocabulary ? DT_PLACE_S(0) : DT_PLACE_R;
+    p->out[0] = vocabulary ? DT_PLACE_P : tokens;
+}
+
+/* Of W only the targets' rows are read. */
+static void xent_dh_cost(const dt_call *c, size_t real_size, dt_cost *cost)
+{
+    double values = (double)c->out[0].dim[0] * (double)c->out[0].dim[1];
+    cost->flops = 3 * values;
+    cost->bytes = 3 * values * (double)real_size;
+}
+
+const dt_op dt_op_xent_dh = {
+    .name = "xent_dh",
+    .nin_min = 7,
+    .nin_max = 7,
+    .nout = 1,
+    .reuse = {1},
+    .shape = xent_dh_shape,
+    .place = xent_dh_place,
+    .cost = xent_dh_cost,
+};
 
 /* ---- xent_grad: h, W, targets, lse, dlse, dtarget -> dh, dW ---- */
 

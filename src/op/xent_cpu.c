@@ -71,16 +71,35 @@ static void logits_of(const head *a, int64_t at, int64_t rows, int64_t v, int64_
      a->chunk, 1);
 }
 
-/* Takes the logits x[n] into a row's running maximum and sum of e^(x - maximum). */
-DT_VECTOR static void sum_row(const real *x, int64_t n, real *max, double *sum)
+/* Logits x[n] become weights e^(x - maximum), taken into a row's running maximum and sum. Returns what earlier weights
+ * are to be multiplied with. */
+DT_VECTOR static real weigh_row(real *x, int64_t n, real *max, double *sum)
 {
-    real m = *max, total = 0;
+    real old = *max, m = old, total = 0;
 #pragma omp simd reduction(max : m)
     for (int64_t j = 0; j < n; j++) m = x[j] > m ? x[j] : m;
 #pragma omp simd reduction(+ : total)
-    for (int64_t j = 0; j < n; j++) total += dt_exp_weight(x[j] - m);
-    *sum = *sum * exp((double)*max - (double)m) + (double)total;
+    for (int64_t j = 0; j < n; j++) {
+        x[j] = dt_exp_weight(x[j] - m);
+        total += x[j];
+    }
+    *sum = *sum * exp((double)old - (double)m) + (double)total;
     *max = m;
+    return dt_exp_weight(old - m);
+}
+
+DT_VECTOR static void scale_row(real *x, int64_t n, real factor)
+{
+    for (int64_t j = 0; j < n; j++) x[j] *= factor;
+}
+
+/* Rows of the tokens that carry loss to their places, 0 elsewhere. */
+static void unpack(const head *a, const real *packed, real *rows)
+{
+    memset(rows, 0, (size_t)(a->tokens * a->width) * sizeof(real));
+#pragma omp parallel for schedule(static) num_threads(a->threads)
+    for (int64_t i = 0; i < a->count; i++)
+        memcpy(rows + a->row[i] * a->width, packed + i * a->width, (size_t)a->width * sizeof(real));
 }
 
 dt_status DT_CPU_KERNEL(xent)(const dt_call *call)
@@ -88,12 +107,14 @@ dt_status DT_CPU_KERNEL(xent)(const dt_call *call)
     char *workspace = call->workspace;
     const head a = read_head(call, false, &workspace);
     const int32_t *targets = DT_IN_I32(call, 2);
-    real *lse = DT_OUT(call, 0), *target = DT_OUT(call, 1);
+    real *lse = DT_OUT(call, 0), *target = DT_OUT(call, 1), *expected = DT_OUT(call, 2), *own = DT_OUT(call, 3);
     real *max = take(&workspace, (size_t)a.tokens * sizeof *max);
     double *sum = take(&workspace, (size_t)a.tokens * sizeof *sum);
+    real *mine = expected;
+    if (expected != NULL && a.count < a.tokens) mine = take(&workspace, (size_t)(a.tokens * a.width) * sizeof *mine);
     real *scratch = (real *)(void *)workspace;
-    if (lse != NULL) memset(lse, 0, (size_t)a.tokens * sizeof *lse);
-    if (target != NULL) memset(target, 0, (size_t)a.tokens * sizeof *target);
+    for (int k = 0; k < 4; k++)
+        if (k != 2 && call->out[k].data != NULL) memset(call->out[k].data, 0, (size_t)a.tokens * sizeof(real));
     for (int64_t i = 0; i < a.count; i++) {
         max[i] = (real)-1e30;
         sum[i] = 0;
@@ -109,12 +130,46 @@ dt_status DT_CPU_KERNEL(xent)(const dt_call *call)
             logits_of(&a, at, rows, v, n, logits);
             for (int64_t i = 0; i < rows; i++) {
                 int64_t wanted = targets[a.row[at + i]] - a.offset - v;
-                sum_row(logits + i * a.chunk, n, &max[at + i], &sum[at + i]);
                 if (target != NULL && wanted >= 0 && wanted < n) target[a.row[at + i]] = logits[i * a.chunk + wanted];
+                real correction = weigh_row(logits + i * a.chunk, n, &max[at + i], &sum[at + i]);
+                if (mine != NULL && v > 0 && correction != 1) scale_row(mine + (at + i) * a.width, a.width, correction);
             }
+            if (mine != NULL) DT_CPU_KERNEL(gemm)
+            (false, false, rows, a.width, n, 1, logits, a.chunk, a.w + v * a.width, a.width, v > 0, mine + at * a.width,
+             a.width, 1);
         }
     }
-    for (int64_t i = 0; i < a.count && lse != NULL; i++) lse[a.row[i]] = (real)((double)max[i] + log(sum[i]));
+    for (int64_t i = 0; i < a.count; i++) {
+        real total = (real)((double)max[i] + log(sum[i]));
+        if (lse != NULL) lse[a.row[i]] = total;
+        if (own != NULL) own[a.row[i]] = total;
+        if (mine != NULL) scale_row(mine + i * a.width, a.width, (real)(1 / sum[i]));
+    }
+    if (mine != expected) unpack(&a, mine, expected);
+    return DT_OK;
+}
+
+/* One row: a expected + b w (w NULL: nothing). dh may be expected. */
+DT_VECTOR static void dh_row(real *dh, const real *expected, const real *w, int64_t n, real a, real b)
+{
+    for (int64_t j = 0; j < n; j++) dh[j] = a * expected[j] + (w != NULL ? b * w[j] : 0);
+}
+
+dt_status DT_CPU_KERNEL(xent_dh)(const dt_call *call)
+{
+    const dt_tensor *w = &call->in[2];
+    const int32_t *targets = DT_IN_I32(call, 3);
+    const real *own = DT_IN(call, 1), *lse = DT_IN(call, 4), *dlse = DT_IN(call, 5), *dtarget = DT_IN(call, 6);
+    int64_t tokens = call->in[0].dim[0], width = call->in[0].dim[1];
+#pragma omp parallel for schedule(static) num_threads(dt_cpu_threads(call, tokens, width))
+    for (int64_t n = 0; n < tokens; n++) {
+        real *dh = DT_OUT(call, 0) + n * width;
+        int64_t wanted = targets[n] - w->off[0];
+        bool here = dtarget != NULL && targets[n] >= 0 && wanted >= 0 && wanted < w->dim[0];
+        real weight = dlse != NULL && targets[n] >= 0 ? dlse[n] * dt_exp(own[n] - lse[n]) : 0;
+        dh_row(dh, DT_IN(call, 0) + n * width, here ? DT_IN(call, 2) + wanted * width : NULL, width, weight,
+               here ? dtarget[n] : 0);
+    }
     return DT_OK;
 }
 
@@ -135,15 +190,6 @@ static void derivatives(const dt_call *call, const head *a, int64_t at, int64_t 
         softmax_row(logits + i * a->chunk, n, lse[row], dlse != NULL ? dlse[row] : 0);
         if (dtarget != NULL && wanted >= 0 && wanted < n) logits[i * a->chunk + wanted] += dtarget[row];
     }
-}
-
-/* dh of the tokens that carry loss to their places, 0 elsewhere. */
-static void unpack(const head *a, const real *packed, real *dh)
-{
-    memset(dh, 0, (size_t)(a->tokens * a->width) * sizeof(real));
-#pragma omp parallel for schedule(static) num_threads(a->threads)
-    for (int64_t i = 0; i < a->count; i++)
-        memcpy(dh + a->row[i] * a->width, packed + i * a->width, (size_t)a->width * sizeof(real));
 }
 
 dt_status DT_CPU_KERNEL(xent_grad)(const dt_call *call)

@@ -343,6 +343,72 @@ Test(cli, plan_says_who_reads_the_weights)
     expect_in(output, "weights: one rank of each node reads the files once and hands out the slices\n");
 }
 
+/* ---- init ---- */
+
+/* Held-out loss of a backbone. */
+static double loss_of(const char *sets)
+{
+    char *output = run("eval %s --json --set run.seed=3 %s", config, sets);
+    dt_json o = last_object(output);
+    double loss = number(&o, "eval_loss");
+    dt_json_free(&o);
+    free(output);
+    return loss;
+}
+
+static double loss_of_folder(const char *name)
+{
+    char sets[256];
+    snprintf(sets, sizeof sets, "--set backbone.random_init=false --set backbone.path=%s/%s", folder, name);
+    return loss_of(sets);
+}
+
+static void expect_same_file(const char *a, const char *b, bool same)
+{
+    char path[2][128], *data[2];
+    size_t bytes[2];
+    snprintf(path[0], sizeof path[0], "%s/%s", folder, a);
+    snprintf(path[1], sizeof path[1], "%s/%s", folder, b);
+    for (int i = 0; i < 2; i++) cr_assert_eq(dt_file_read(path[i], &data[i], &bytes[i]), DT_OK, "%s", dt_error_text());
+    cr_expect_eq(bytes[0] == bytes[1] && memcmp(data[0], data[1], bytes[0]) == 0, same, "%s and %s", a, b);
+    free(data[0]);
+    free(data[1]);
+}
+
+Test(cli, init_writes_the_weights_that_random_init_computes_with)
+{
+    free(run("init " EXAMPLE "/backbone %s/a --seed 3", folder));
+    free(run("init " EXAMPLE "/backbone %s/b --seed 3", folder));
+    free(run("init " EXAMPLE "/backbone %s/other --seed 4", folder));
+    free(run("init " EXAMPLE "/backbone %s/shards --seed 3 --shard-mb 1", folder));
+    free(run("init " EXAMPLE "/backbone %s/bf16 --seed 3 --type BF16", folder));
+    expect_same_file("a/model.safetensors", "b/model.safetensors", true);
+    expect_same_file("a/model.safetensors", "other/model.safetensors", false);
+    expect_same_file("a/tokenizer.json", "shards/tokenizer.json", true);
+    double loss = loss_of("");
+    cr_expect_eq(loss_of_folder("a"), loss);
+    cr_expect_eq(loss_of_folder("shards"), loss);
+    cr_expect_neq(loss_of_folder("other"), loss);
+    cr_expect_neq(loss_of_folder("bf16"), loss);
+    cr_expect_float_eq(loss_of_folder("bf16"), loss, 1e-3);
+    expect_in(run("inspect %s/bf16", folder), "BF16");
+    char path[128];
+    snprintf(path, sizeof path, "%s/shards/model.safetensors.index.json", folder);
+    cr_expect(dt_path_exists(path));
+    snprintf(path, sizeof path, "%s/shards/model-00002-of-00004.safetensors", folder);
+    cr_expect(dt_path_exists(path));
+}
+
+Test(cli, init_refuses_to_write_over_a_backbone)
+{
+    char expected[192];
+    free(run("init " EXAMPLE "/backbone %s/a", folder));
+    snprintf(expected, sizeof expected, "%s/a/config.json: is there already; expected a folder without a backbone",
+             folder);
+    refuse(expected, "init " EXAMPLE "/backbone %s/a", folder);
+    refuse("--type: F16 is not F32 or BF16", "init " EXAMPLE "/backbone %s/b --type F16", folder);
+}
+
 /* ---- inspect, eval, generate ---- */
 
 Test(cli, inspect_shows_what_was_trained_where)

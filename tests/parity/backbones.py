@@ -1,6 +1,8 @@
 """Small backbones with random weights, saved by transformers in the forms in which such models are published."""
 import json
 import shutil
+import subprocess
+from pathlib import Path
 
 import torch
 from transformers import (AutoModelForCausalLM, Conv1D, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config,
@@ -63,6 +65,13 @@ def llama3_new(folder, tokenizer):
 
 def biased(folder, tokenizer):
     return make(folder, tokenizer, LlamaConfig(**BIASED))
+
+
+def initialised(build, folder, shape):
+    """Random weights by dtrain itself, as published: bfloat16, in shards."""
+    subprocess.run([Path(build) / "dtrain", "init", shape, folder, "--seed", "5", "--type", "BF16", "--shard-mb", "1"],
+                   check=True, stdout=subprocess.DEVNULL)
+    return folder
 
 
 def families(scratch, tokenizer):

@@ -43,9 +43,11 @@ Test(cli, a_configuration_alone_is_trained)
 Test(cli, the_first_word_names_the_command)
 {
     for (const dt_command *const *c = dt_commands; *c != NULL; c++) {
-        PARSE((*c)->name, "x");
+        bool two = strchr((*c)->arguments, ' ') != NULL;
+        PARSE((*c)->name, "x", two ? "y" : NULL);
         cr_expect_eq(args.command, *c);
         cr_expect_str_eq(args.positional, "x");
+        cr_expect(two ? strcmp(args.second, "y") == 0 : args.second == NULL);
     }
 }
 
@@ -87,6 +89,8 @@ Test(cli, what_is_missing_or_too_much_is_named)
 {
     REFUSED("dtrain eval: expected CONFIG; dtrain eval --help tells more", "eval");
     REFUSED("dtrain inspect: expected PATH; dtrain inspect --help tells more", "inspect");
+    REFUSED("dtrain init: expected CONFIG-DIR OUT; dtrain init --help tells more", "init", "x");
+    REFUSED("z: dtrain init takes one CONFIG-DIR OUT, and has y", "init", "x", "y", "z");
     REFUSED("b.pb: dtrain eval takes one CONFIG, and has a.pb", "eval", "a.pb", "b.pb");
     REFUSED("--prompt: expected TEXT behind it", "generate", "c.pb", "--prompt");
     REFUSED("--delta: expected CKPT behind it", "eval", "c.pb", "--delta", "--json");

@@ -84,13 +84,14 @@ Test(graph_grad, a_delta_of_the_last_linear_has_nine_backward_nodes)
     check_no_gradient_of_weights();
     cr_assert_eq(count_nodes(g, &dt_op_broadcast, true), 1);
     cr_assert_eq(count_nodes(g, &dt_op_nll_grad, true), 1);
-    cr_assert_eq(count_nodes(g, &dt_op_xent_grad, true), 1);
+    cr_assert_eq(count_nodes(g, &dt_op_xent_dh, true), 1, "from what the forward pass kept of the frozen head");
+    cr_assert_eq(count_nodes(g, &dt_op_xent_grad, true), 0);
     cr_assert_eq(count_nodes(g, &dt_op_rmsnorm_grad, true), 1, "the final norm");
     cr_assert_eq(count_nodes(g, &dt_op_matmul, true), 3, "dB, du, dA; not the input");
     cr_assert_eq(count_nodes(g, &dt_op_accumulate, true), 2);
     cr_assert_eq(count_nodes(g, NULL, true), 9);
     DT_FOR_NODES (g, i)
-        if (g->node[i].op == &dt_op_xent_grad || g->node[i].op == &dt_op_rmsnorm_grad)
+        if (g->node[i].op == &dt_op_rmsnorm_grad)
             cr_assert_eq(g->node[i].out[1], DT_NONE, "the gradient of a frozen weight");
     tiny_close(&t);
 }
@@ -159,6 +160,10 @@ Test(graph_grad, a_forward_graph_gets_nothing_backward)
 {
     open_tiny((tiny_model){.layers = 3}, LAST_DOWN, DT_FOR_EVAL);
     cr_assert_eq(count_nodes(t.g, NULL, true), 0);
+    dt_graph_prune(t.g);
+    DT_FOR_NODES (t.g, i)
+        if (t.g->node[i].op == &dt_op_xent)
+            cr_assert(t.g->node[i].out[2] == DT_NONE && t.g->node[i].out[3] == DT_NONE, "only a gradient needs them");
     tiny_close(&t);
 }
 

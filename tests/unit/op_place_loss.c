@@ -41,18 +41,25 @@ static int32_t node_of(dt_val of)
     return dt_value_of(g, of)->producer;
 }
 
-/* The node that the gradient of `of` emits, all derivatives being there. */
-static int32_t gradient_node(dt_val of, const dt_op *expected)
+/* The node that the gradient of `of` emits, all derivatives being there and those of the first `wanted` inputs asked
+ * for. */
+static int32_t gradient_of_first(dt_val of, int wanted, const dt_op *expected)
 {
     const dt_node n = g->node[node_of(of)];
     dt_val din[DT_MAX_IN], dout[DT_MAX_OUT] = {DT_NONE, DT_NONE, DT_NONE, DT_NONE};
-    const bool want[DT_MAX_IN] = {true, true, true};
+    bool want[DT_MAX_IN] = {false};
+    for (int i = 0; i < wanted; i++) want[i] = true;
     dout[0] = n.out[0];
     if (n.op == &dt_op_xent) dout[1] = n.out[1];
     n.op->grad(g, &n, dout, want, din);
     cr_assert_eq(dt_graph_status(g), DT_OK, "%s", dt_error_text());
     cr_assert_eq(g->node[g->cursor].op, expected);
     return g->cursor;
+}
+
+static int32_t gradient_node(dt_val of, const dt_op *expected)
+{
+    return gradient_of_first(of, 3, expected);
 }
 
 Test(place_loss, attention_splits_heads_over_tensor_axes_and_tokens_over_data, .init = begin, .fini = end)
@@ -86,14 +93,18 @@ Test(place_loss, the_head_splits_the_vocabulary_or_the_tokens, .init = begin, .f
     dt_val lse, target;
     dt_xent(g, h, w, targets, &lse, &target);
     int32_t node = node_of(lse), grad = gradient_node(lse, &dt_op_xent_grad);
-    CHECK(node, {"rrr", "rrr", "rr"}, {"r0r", "r0r", "lp"}, {"00r", "r0r", "lp"}, {"0rr", "0r0", "00"},
-          {"prr", "rrr", "rr"}, {"p0r", "r0r", "lp"}, {"11r", "rrr", "rr"}, {"rr0", "rrr", "rr"});
-    CHECK_DATA(node, {"0r0", "0r0", "00"}, {"rr0", "rrr", "rr"});
+    /* lse, target; expected, own */
+    CHECK(node, {"rrr", "rrr", "rrrr"}, {"r0r", "r0r", "lppp"}, {"00r", "r0r", "lppp"}, {"0rr", "0r0", "0000"},
+          {"prr", "rrr", "rrrr"}, {"p0r", "r0r", "lppp"}, {"11r", "rrr", "rrrr"}, {"rr0", "rrr", "rrrr"});
+    CHECK_DATA(node, {"0r0", "0r0", "0000"}, {"rr0", "rrr", "rrrr"});
+    /* expected, own, W, targets, lse, dlse, dtarget */
+    CHECK(gradient_of_first(lse, 1, &dt_op_xent_dh), {"rrrrrrr", "rrrrrrr", "r"}, {"pp0rlpr", "pp0rrrr", "p"},
+          {"00r0000", "00r0000", "0"}, {"00rrrrr", "00r0000", "0"}, {"rrrrllp", "rrrrrrr", "r"});
     /* h, W, targets, lse, dlse, dtarget */
     CHECK(grad, {"rrrrrr", "rrrrrr", "rr"}, {"r0rlrp", "r0rrrr", "p0"}, {"00rlpr", "r0rrrr", "p0"},
           {"0r0000", "0r0000", "0p"}, {"0rrrrr", "0r0000", "0p"}, {"prrrrr", "rrrrrr", "rr"});
     g->sequence = true;
-    CHECK(node, {"prr", "0r0", "00"}, {"p0r", "r0r", "lp"});
+    CHECK(node, {"prr", "0r0", "0000"}, {"p0r", "r0r", "lppp"});
     CHECK(grad, {"p0rlpr", "r0rrrr", "p0"});
 }
 

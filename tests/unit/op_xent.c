@@ -4,6 +4,7 @@
 
 enum { N = 150, V = 2100, C = 7 }; /* three blocks of tokens, three chunks of the vocabulary */
 static double h[N * C], w[V * C], lse[N], target[N], dlse[N], dtarget[N], dh[N * C], dw[V * C];
+static double expected[N * C];
 static int32_t targets[N];
 
 /* Every `keep`-th token carries loss (0: none does). */
@@ -20,12 +21,13 @@ static void set_up(int keep)
     }
 }
 
-/* lse, target, dh and dw by the definition. */
+/* lse, target, expected, dh and dw by the definition. */
 static void reference(void)
 {
     static double p[V];
     memset(lse, 0, sizeof lse);
     memset(target, 0, sizeof target);
+    memset(expected, 0, sizeof expected);
     memset(dh, 0, sizeof dh);
     memset(dw, 0, sizeof dw);
     for (int64_t n = 0; n < N; n++) {
@@ -41,6 +43,7 @@ static void reference(void)
         for (int64_t v = 0; v < V; v++) {
             double d = dlse[n] * exp(p[v]) / sum + (v == targets[n] ? dtarget[n] : 0);
             for (int64_t c = 0; c < C; c++) {
+                expected[n * C + c] += exp(p[v]) / sum * w[v * C + c];
                 dh[n * C + c] += d * w[v * C + c];
                 dw[v * C + c] += d * h[n * C + c];
             }
@@ -51,7 +54,7 @@ static void reference(void)
 static kernel_test forward(void)
 {
     return (kernel_test){KERNEL(xent), .nin = 3, .in = {MATRIX(N, C, h), MATRIX(V, C, w), integers(N, targets)},
-                         .nout = 2, .out = {VECTOR(N, lse), VECTOR(N, target)}};
+                         .nout = 4, .out = {VECTOR(N, lse), VECTOR(N, target), MATRIX(N, C, expected), VECTOR(N, lse)}};
 }
 
 static kernel_test backward(void)
@@ -62,6 +65,15 @@ static kernel_test backward(void)
                          .nout = 2, .out = {MATRIX(N, C, dh), MATRIX(V, C, dw)}};
 }
 
+/* dh from what the forward pass kept. */
+static kernel_test backward_frozen(void)
+{
+    return (kernel_test){KERNEL(xent_dh), .nin = 7,
+                         .in = {MATRIX(N, C, expected), VECTOR(N, lse), MATRIX(V, C, w), integers(N, targets),
+                                VECTOR(N, lse), VECTOR(N, dlse), VECTOR(N, dtarget)},
+                         .nout = 1, .out = {MATRIX(N, C, dh)}};
+}
+
 Test(xent, kernel_is_log_sum_exp_and_target_where_there_is_one)
 {
     static const int keeps[] = {1, 2, 40, 0};
@@ -70,7 +82,9 @@ Test(xent, kernel_is_log_sum_exp_and_target_where_there_is_one)
         reference();
         kernel_test t = forward();
         check_kernel(&t);
-        for (int leave = 0; leave < 2; leave++) {
+        t.out[2] = t.out[3] = ABSENT;
+        check_kernel(&t);
+        for (int leave = 0; leave < 4; leave++) {
             t = forward();
             t.out[leave] = ABSENT;
             check_kernel(&t);
@@ -89,7 +103,38 @@ Test(xent, large_logits_neither_overflow_nor_vanish)
         target[n] = h[n * C] * w[targets[n] * C];
     }
     kernel_test t = forward();
+    t.out[2] = ABSENT;
     check_kernel(&t);
+}
+
+Test(xent, expected_rows_are_rescaled_as_larger_logits_come)
+{
+    set_up(2);
+    for (int64_t n = 0; n < N; n++) h[n * C] = n % 3 == 0 ? 8 : -8; /* rising or falling along the vocabulary */
+    for (int64_t v = 0; v < V; v++) w[v * C] = (double)v * 0x1p-9;
+    reference();
+    kernel_test t = forward();
+    t.tolerance = 1e-5;
+    check_kernel(&t);
+}
+
+Test(xent, gradient_of_a_frozen_head_comes_from_the_expected_rows)
+{
+    static const int keeps[] = {1, 2, 40, 0};
+    for (int i = 0; i < 4; i++) {
+        set_up(keeps[i]);
+        reference();
+        kernel_test t = backward_frozen();
+        check_kernel(&t);
+    }
+    for (int absent = 5; absent < 7; absent++) {
+        set_up(2);
+        memset(absent == 5 ? dlse : dtarget, 0, sizeof dlse);
+        reference();
+        kernel_test t = backward_frozen();
+        t.in[absent] = ABSENT;
+        check_kernel(&t);
+    }
 }
 
 Test(xent, gradient_kernel_gives_each_operand_its_own)
@@ -136,6 +181,7 @@ static double loss(int64_t tokens, int64_t entries)
     kernel_test t = forward();
     t.in[0].dim[0] = t.in[2].dim[0] = t.out[0].dim[0] = t.out[1].dim[0] = tokens;
     t.in[1].dim[0] = entries;
+    t.out[2] = t.out[3] = ABSENT;
     dt_call call;
     double sum = 0;
     run_kernel(&t, true, 1, &call);
@@ -181,7 +227,7 @@ Test(xent, gradient_matches_finite_differences)
 Test(xent, slices_of_the_vocabulary_put_together_are_the_whole)
 {
     static const int64_t cut[] = {0, 900, 900 + 1024, V};
-    static double max[N], sum[N], targets_sum[N], dh_sum[N * C];
+    static double max[N], sum[N], targets_sum[N], dh_sum[N * C], frozen_sum[N * C], mine_expected[N * C], own[N];
     set_up(2);
     reference();
     for (int64_t n = 0; n < N; n++) {
@@ -189,6 +235,7 @@ Test(xent, slices_of_the_vocabulary_put_together_are_the_whole)
         sum[n] = targets_sum[n] = 0;
     }
     memset(dh_sum, 0, sizeof dh_sum);
+    memset(frozen_sum, 0, sizeof frozen_sum);
     for (int r = 0; r < 3; r++) {
         operand mine = MATRIX(cut[r + 1] - cut[r], C, w + cut[r] * C), my_dw = mine;
         mine.off[0] = my_dw.off[0] = cut[r];
@@ -204,6 +251,15 @@ Test(xent, slices_of_the_vocabulary_put_together_are_the_whole)
             max[n] = m;
             targets_sum[n] += ((double *)call.out[1].data)[n];
         }
+        memcpy(mine_expected, call.out[2].data, sizeof mine_expected);
+        memcpy(own, call.out[3].data, sizeof own);
+        free_call(&call);
+        t = backward_frozen();
+        t.in[0] = MATRIX(N, C, mine_expected);
+        t.in[1] = VECTOR(N, own);
+        t.in[2] = mine;
+        run_kernel(&t, true, 2, &call);
+        for (int64_t i = 0; i < N * C; i++) frozen_sum[i] += ((double *)call.out[0].data)[i];
         free_call(&call);
         t = backward();
         t.in[1] = mine;
@@ -219,7 +275,10 @@ Test(xent, slices_of_the_vocabulary_put_together_are_the_whole)
         if (targets[n] >= 0) cr_assert_float_eq(max[n] + log(sum[n]), lse[n], 1e-12);
         cr_assert_float_eq(targets_sum[n], target[n], 1e-12);
     }
-    for (int64_t i = 0; i < N * C; i++) cr_assert_float_eq(dh_sum[i], dh[i], 1e-12);
+    for (int64_t i = 0; i < N * C; i++) {
+        cr_assert_float_eq(dh_sum[i], dh[i], 1e-12);
+        cr_assert_float_eq(frozen_sum[i], dh[i], 1e-12);
+    }
 }
 
 /* ---- around the loss ---- */
