@@ -5,6 +5,8 @@
  *     delta, optimizer: |a - b| / |a| (Euclidean norms over all values) and the largest |a - b|; sparse tensors have
  *                       equal indices
  *
+ * CHECKPOINT "masks": prints only "n of m": so many of the m entries in the sparse deltas of A are not in those of B.
+ *
  * One line of figures on stdout. Exit code 0: within; 1: not; 2: cannot be compared. */
 #include "base/file.h"
 #include "base/json.h"
@@ -193,20 +195,70 @@ static dt_status compare_checkpoints(const char *const run[2], double tolerance,
     return st;
 }
 
+/* ---- masks ---- */
+
+static bool has_tensor(const dt_ckpt *ck, const char *name)
+{
+    dt_ckpt_tensor t;
+    for (int64_t i = 0; i < dt_ckpt_count(ck, DT_CKPT_DELTA); i++)
+        if (dt_ckpt_describe(ck, DT_CKPT_DELTA, i, &t) == DT_OK && strcmp(t.name, name) == 0) return true;
+    return false;
+}
+
+/* Entries of a tensor of `a` that `b` does not have; all of them where b chose none there. */
+static dt_status count_mask(const dt_ckpt *a, const dt_ckpt *b, int64_t i, int64_t *differ, int64_t *total)
+{
+    const char *name = NULL;
+    tensor x = {0}, y = {0};
+    DT_TRY(read_tensor(a, DT_CKPT_DELTA, i, &name, &x));
+    dt_status st = DT_OK;
+    if (x.index != NULL && has_tensor(b, name))
+        st = dt_ckpt_read_sparse(b, DT_CKPT_DELTA, name, &y.index, &y.value, &y.count);
+    for (int64_t at = 0, of_y = 0; st == DT_OK && x.index != NULL && at < x.count; at++) {
+        while (of_y < y.count && y.index[of_y] < x.index[at]) of_y++; /* both ascend */
+        *differ += of_y == y.count || y.index[of_y] != x.index[at];
+        (*total)++;
+    }
+    tensor_free(&x);
+    tensor_free(&y);
+    return st;
+}
+
+static dt_status count_masks(const char *const run[2])
+{
+    dt_ckpt *ck[2] = {NULL, NULL};
+    int64_t differ = 0, total = 0;
+    dt_status st = dt_ckpt_open(run[0], &ck[0]);
+    if (st == DT_OK) st = dt_ckpt_open(run[1], &ck[1]);
+    for (int64_t i = 0; st == DT_OK && i < dt_ckpt_count(ck[0], DT_CKPT_DELTA); i++)
+        st = count_mask(ck[0], ck[1], i, &differ, &total);
+    if (st == DT_OK && total == 0) st = dt_fail(DT_ERR_DATA, "%s has no sparse tensors", run[0]);
+    if (st == DT_OK) printf("%lld of %lld\n", (long long)differ, (long long)total);
+    dt_ckpt_close(ck[0]);
+    dt_ckpt_close(ck[1]);
+    return st;
+}
+
+static dt_status compare(const char *const run[2], const char *metrics, const char *checkpoint, bool *within)
+{
+    const bool both = strcmp(metrics, "-") != 0 && strcmp(checkpoint, "-") != 0;
+    dt_status st = DT_OK;
+    if (strcmp(metrics, "-") != 0) st = compare_metrics(run, atof(metrics), within);
+    if (both) printf("; ");
+    if (st == DT_OK && strcmp(checkpoint, "-") != 0) st = compare_checkpoints(run, atof(checkpoint), within);
+    printf("\n");
+    return st;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 5) {
-        fprintf(stderr, "usage: run_diff A B METRICS CHECKPOINT (tolerances; -: not compared)\n");
+        fprintf(stderr, "usage: run_diff A B METRICS CHECKPOINT (tolerances; -: not compared); run_diff A B - masks\n");
         return 2;
     }
     const char *const run[2] = {argv[1], argv[2]};
-    const bool metrics = strcmp(argv[3], "-") != 0, checkpoint = strcmp(argv[4], "-") != 0;
     bool within = true;
-    dt_status st = DT_OK;
-    if (metrics) st = compare_metrics(run, atof(argv[3]), &within);
-    if (metrics && checkpoint) printf("; ");
-    if (st == DT_OK && checkpoint) st = compare_checkpoints(run, atof(argv[4]), &within);
-    printf("\n");
+    dt_status st = strcmp(argv[4], "masks") == 0 ? count_masks(run) : compare(run, argv[3], argv[4], &within);
     if (st != DT_OK) {
         fprintf(stderr, "run_diff: %s\n", dt_error_text());
         return 2;

@@ -15,8 +15,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!fuzz_took(dt_jsonl_open(path, &in))) return 0;
     while (fuzz_took(dt_jsonl_next(&in, &bytes)) && bytes > 0) {
         if (!fuzz_took(dt_jsonl_row_read(&in, bytes, &row))) continue;
-        FUZZ_CHECK(row.text ? strlen(row.text) < bytes && !row.prompt && !row.completion
-                            : strlen(row.prompt) + strlen(row.completion) < bytes);
+        FUZZ_CHECK(!row.prompt == !row.completion && (!row.text || !row.prompt));
+        if (row.text) FUZZ_CHECK(strlen(row.text) < bytes);
+        if (row.prompt) FUZZ_CHECK(strlen(row.prompt) + strlen(row.completion) < bytes);
         dt_json_free(&row.document);
     }
     dt_jsonl_close(&in);

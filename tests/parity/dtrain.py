@@ -19,6 +19,7 @@ class Dtrain:
         self.config = folder / "config.pbtxt"
         target = " ".join(f'target: "{name}"' for name in case.targets)
         method = {"full": "full {}",
+                  "bitfit": "bitfit {}",
                   "lora": f"lora {{ rank: {case.rank} alpha: {case.alpha} rs: {case.rs} }} {target}",
                   "fish": f"fish {{ keep: {case.keep} samples: {case.n_rows} }} {target}"}[case.method]
         rate = f"lr: {case.lr} weight_decay: {case.weight_decay}"

@@ -9,16 +9,27 @@ from dtrain import DELTA
 class Full:
     """Every weight of the backbone, by its own name."""
 
+    NAMES = ""  # ends of the names of what is trained
+
     def __init__(self, case, model):
         self.model = model
+        for name, p in model.named_parameters():
+            p.requires_grad_(name.endswith(self.NAMES))
 
     def trained(self):
-        return {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        return {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
 
     def load(self, delta):
         with torch.no_grad():
             for name, p in self.model.named_parameters():
-                p.copy_(delta[name])
+                if p.requires_grad:
+                    p.copy_(delta[name])
+
+
+class BitFit(Full):
+    """The biases that the backbone has."""
+
+    NAMES = ".bias"
 
 
 class Lora:
@@ -81,4 +92,4 @@ class Fish:
         return {name: score >= least for name, score in fisher.items()}
 
 
-METHODS = {"full": Full, "lora": Lora, "fish": Fish}
+METHODS = {"full": Full, "bitfit": BitFit, "lora": Lora, "fish": Fish}

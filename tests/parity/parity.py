@@ -85,6 +85,9 @@ class Case:
 
 PACKED = dict(completion=True, packing=True, seq_len=384, n_rows=30, global_batch=4, micro_batch=2)
 FISH = dict(method="fish", lr=1e-3, weight_decay=0)
+# A bias of keys adds the same to all scores of a query, which softmax does not see; with rotary positions, nearly. Its
+# gradient is rounding, and AdamW would make steps of it; SGD makes nothing of it.
+BITFIT = dict(method="bitfit", optimizer="sgd", lr=0.1, clip_norm=0, weight_decay=1e-3)
 GPT2 = dict(backbone="gpt2", targets=GPT2_LINEARS)
 CASES = [
     Case("stories-lora", "stories260k"),
@@ -108,17 +111,23 @@ CASES = [
     Case("biased-full-groups", "biased", "full", lr=5e-4, group=".*(norm.weight|bias)"),
     Case("mistral-lora", "mistral"),
     Case("mistral-lora-packed", "mistral", **PACKED),
+    Case("mistral-lora-ranks", "mistral", ranks=4, tensor=4, sequence=True, **PACKED),
     Case("mistral-full", "mistral", "full", lr=5e-4),
+    Case("mistral-fish", "mistral", **FISH),
     Case("qwen2-lora", "qwen2"),
     Case("qwen2-lora-ranks", "qwen2", ranks=4, tensor=2, sequence=True, **PACKED),
     Case("qwen2-full", "qwen2", "full", lr=5e-4),
+    Case("qwen2-fish-ranks", "qwen2", ranks=4, tensor=2, **FISH, **PACKED),
+    Case("qwen2-bitfit", "qwen2", **BITFIT),
     Case("qwen3-lora", "qwen3"),
     Case("qwen3-lora-packed", "qwen3", **PACKED),
+    Case("qwen3-fish", "qwen3", **FISH),
     Case("qwen3-full-ranks", "qwen3", "full", lr=5e-4, ranks=2, tensor=2),
     Case("gpt2-lora", **GPT2),
     Case("gpt2-lora-ranks", **GPT2, ranks=4, tensor=2, sequence=True, **PACKED),
     Case("gpt2-full-packed", **GPT2, method="full", lr=5e-4, **PACKED),
     Case("gpt2-fish", **GPT2, **FISH),
+    Case("gpt2-bitfit-ranks", **GPT2, **BITFIT, ranks=2, tensor=2, sequence=True),
     Case("init-lora", "init-llama3-new", **PACKED),
     Case("init-gpt2-lora", **{**GPT2, "backbone": "init-gpt2"}),
 ]
