@@ -81,6 +81,13 @@ dt_status dt_map_open(const char *path, dt_map *out)
     return st;
 }
 
+void dt_map_forget(void *at, size_t bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t first = ((uintptr_t)at + page - 1) / page * page, end = ((uintptr_t)at + bytes) / page * page;
+    if (first < end) madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
 void dt_map_close(dt_map *map)
 {
     if (map->data) munmap(map->data, map->bytes);

@@ -16,6 +16,9 @@ typedef struct dt_map {
 } dt_map;
 dt_status dt_map_open(const char *path, dt_map *out) DT_WARN_UNUSED;
 void dt_map_close(dt_map *map);
+/** Gives back the memory of the whole pages within [at, at + bytes) of a mapping: they are read from the file again
+ * when they are next touched, and what was written there is lost. */
+void dt_map_forget(void *at, size_t bytes);
 
 /** Reads pieces of files, as they are asked for: front to back is what file systems are good at. Zeroed: no file is
  * open yet. Local. */

@@ -1,5 +1,5 @@
 /* Opening a checkpoint folder: which family it is, what it says of itself, its fingerprint. */
-#include "base/file.h" // dt_path_is_dir
+#include "base/file.h" // dt_path_is_dir, dt_map_forget
 #include "base/hash.h" // dt_digest_bytes
 #include "model/model.h"
 #include <stdio.h>
@@ -47,6 +47,7 @@ static dt_status fingerprint(dt_backbone *bb)
             size_t at = t->bytes > piece ? (t->bytes - piece) / (pieces - 1) * k : 0;
             h = dt_hash_bytes(t->data + at, t->bytes - at < piece ? t->bytes - at : piece, h);
         }
+        dt_map_forget(t->data, t->bytes); /* the system maps far more around a sample than that */
     }
     snprintf(bb->fingerprint, sizeof bb->fingerprint, "%s%016llx", bb->random_init ? "random-" : "",
              (unsigned long long)h);

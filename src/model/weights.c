@@ -3,6 +3,7 @@
  * are.
  */
 #include "model/weights.h"
+#include "base/file.h"     // dt_map_forget
 #include "base/hash.h"     // dt_hash_string
 #include "base/rng.h"      // dt_rng_normal
 #include "config/config.h" // dt_nearest_name
@@ -88,6 +89,12 @@ void dt_weights_draw(const dt_backbone *bb, const char *tensor, int ndim, dt_sli
         }
 }
 
+/* May the slice be used, and written to, where it is mapped? */
+static bool lies_ready(const dt_st_tensor *t, dt_slice s)
+{
+    return t->type == DT_ST_F32 && (s.rows == 1 || s.cols == s.ld) && (uintptr_t)t->data % 4 == 0;
+}
+
 dt_status dt_weights_read(const dt_backbone *bb, const dt_graph *g, dt_val v, float *dst)
 {
     const dt_value *val = &g->value[v];
@@ -106,6 +113,10 @@ dt_status dt_weights_read(const dt_backbone *bb, const dt_graph *g, dt_val v, fl
     const dt_st_tensor *t = NULL;
     DT_TRY(dt_weights_tensor(bb, val, &t));
     dt_status st = dt_st_to_f32(t->type, t->data, s.offset, s.rows, s.cols, s.ld, dst);
+    if (!lies_ready(t, s) && s.rows > 0) { /* held once: as what it was made */
+        const size_t size = dt_st_type_size(t->type);
+        dt_map_forget(t->data + (size_t)s.offset * size, (size_t)((s.rows - 1) * s.ld + s.cols) * size);
+    }
     return dt_fail_in(st, "%s: %s", t->file, t->name);
 }
 
@@ -123,8 +134,7 @@ static dt_status find_in_place(const dt_backbone *bb, const dt_value *v, dt_slic
     }
     const dt_st_tensor *t = NULL;
     DT_TRY(dt_weights_tensor(bb, v, &t));
-    if (t->type == DT_ST_F32 && (s.rows == 1 || s.cols == s.ld) && (uintptr_t)t->data % 4 == 0)
-        *out = (float *)(void *)t->data + s.offset;
+    if (lies_ready(t, s)) *out = (float *)(void *)t->data + s.offset;
     return DT_OK;
 }
 

@@ -326,6 +326,25 @@ Test(base, mappings_are_private, .init = make_folder, .fini = remove_folder)
     cr_assert_not_null(strstr(dt_error_text(), "folder"));
 }
 
+/* Only whole pages inside are given back: what lies beside them stays as it was written. */
+Test(base, a_mapping_forgets_whole_pages, .init = make_folder, .fini = remove_folder)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = 4 * page;
+    char *text = malloc(bytes);
+    dt_map map;
+    memset(text, 'a', bytes);
+    cr_assert_eq(dt_file_write_atomic(in_folder("a"), text, bytes), DT_OK);
+    cr_assert_eq(dt_map_open(in_folder("a"), &map), DT_OK);
+    memset(map.data, 'b', bytes);
+    dt_map_forget(map.data + 1, 2 * page + 1); /* of pages 0 to 2, page 1 is whole */
+    for (size_t i = 0; i < bytes; i++) cr_assert_eq(map.data[i], i / page == 1 ? 'a' : 'b', "byte %zu", i);
+    dt_map_forget(map.data + page + 1, page - 1);
+    dt_map_forget(map.data, 0);
+    cr_assert_eq(map.data[0], 'b');
+    dt_map_close(&map);
+    free(text);
+}
+
 Test(base, folders_are_made_and_removed_whole, .init = make_folder, .fini = remove_folder)
 {
     cr_assert_eq(dt_dir_make(in_folder("a/b//c/")), DT_OK);
