@@ -1,5 +1,5 @@
 /* Files: whole reads, private mappings, atomic writes, folders. */
-#define _GNU_SOURCE // nftw
+#define _GNU_SOURCE // nftw, memfd_create
 #include "base/file.h"
 #include "base/memory.h" // dt_grow
 
@@ -10,7 +10,7 @@
 #include <stdio.h>     // snprintf, rename, remove
 #include <stdlib.h>    // free
 #include <string.h>    // strerror, strrchr
-#include <sys/mman.h>  // mmap
+#include <sys/mman.h>  // mmap, memfd_create
 #include <sys/stat.h>  // stat, mkdir
 #include <unistd.h>    // read, write, fsync
 
@@ -88,6 +88,19 @@ void dt_map_forget(void *at, size_t bytes)
     if (first < end) madvise((void *)first, end - first, MADV_DONTNEED);
 }
 
+dt_status dt_map_view(int fd, const char *name, dt_map *out)
+{
+    struct stat info;
+    if (fstat(fd, &info) < 0) return fail_errno(name, "cannot stat");
+    void *data = NULL;
+    if (info.st_size > 0) {
+        data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
+        if (data == MAP_FAILED) return fail_errno(name, "cannot map");
+    }
+    *out = (dt_map){.data = data, .bytes = (size_t)info.st_size};
+    return DT_OK;
+}
+
 void dt_map_close(dt_map *map)
 {
     if (map->data) munmap(map->data, map->bytes);
@@ -152,29 +165,89 @@ static char *parent_of(const char *path)
     return end ? strndup(path, end) : strdup(".");
 }
 
+/* Creates `path`.<something>.tmp. Two threads never share one, nor two processes, be it of two machines: it is new.
+ */
+static dt_status create_beside(const char *path, dt_draft *draft)
+{
+    static atomic_uint serial;
+    do {
+        free(draft->temporary);
+        if (asprintf(&draft->temporary, "%s.%ld-%u.tmp", path, (long)getpid(), serial++) < 0) {
+            draft->temporary = NULL;
+            return dt_fail(DT_ERR_MEMORY, "%s: no memory for its name", path);
+        }
+        draft->fd = open(draft->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    } while (draft->fd < 0 && errno == EEXIST);
+    return draft->fd < 0 ? fail_errno(draft->temporary, "cannot create") : DT_OK;
+}
+
+dt_status dt_draft_open(const char *path, dt_draft *out)
+{
+    dt_draft draft = {.path = path ? strdup(path) : NULL, .temporary = path ? NULL : strdup("a file in memory")};
+    dt_status st = DT_OK;
+    if (!draft.path && !draft.temporary) {
+        st = dt_fail(DT_ERR_MEMORY, "%s: no memory for its name", path ? path : "a file in memory");
+    } else if (path) {
+        st = create_beside(path, &draft);
+    } else {
+        draft.fd = memfd_create("dtrain", MFD_CLOEXEC);
+        if (draft.fd < 0) st = fail_errno(draft.temporary, "cannot create");
+    }
+    if (st != DT_OK) {
+        free(draft.path);
+        free(draft.temporary);
+        return st;
+    }
+    *out = draft;
+    return DT_OK;
+}
+
+dt_status dt_draft_write(dt_draft *draft, const void *data, size_t bytes)
+{
+    return write_all(draft->fd, draft->temporary, data, bytes);
+}
+
+dt_status dt_draft_rewrite(dt_draft *draft, int64_t at, const void *data, size_t bytes)
+{
+    if (lseek(draft->fd, at, SEEK_SET) < 0) return fail_errno(draft->temporary, "cannot seek");
+    DT_TRY(write_all(draft->fd, draft->temporary, data, bytes));
+    return lseek(draft->fd, 0, SEEK_END) < 0 ? fail_errno(draft->temporary, "cannot seek") : DT_OK;
+}
+
+dt_status dt_draft_commit(dt_draft *draft)
+{
+    if (!draft->path) return DT_OK;
+    char *folder = parent_of(draft->path);
+    if (!folder) return dt_fail(DT_ERR_MEMORY, "%s: no memory for its name", draft->path);
+    dt_status st = dt_file_sync(draft->fd, draft->temporary);
+    if (st == DT_OK && rename(draft->temporary, draft->path) < 0) st = fail_errno(draft->path, "cannot rename to");
+    if (st == DT_OK) {
+        free(draft->path);
+        draft->path = NULL; // nothing is left to be removed
+        st = dt_dir_sync(folder);
+    }
+    free(folder);
+    return st;
+}
+
+void dt_draft_close(dt_draft *draft)
+{
+    if (!draft->temporary) return;
+    if (draft->path) unlink(draft->temporary);
+    close(draft->fd);
+    free(draft->path);
+    free(draft->temporary);
+    *draft = (dt_draft){0};
+}
+
 dt_status dt_file_write_pieces(const char *path, const dt_bytes *piece, int64_t n)
 {
-    static atomic_uint serial; // two threads, like two processes, never share a temporary
-    char *temporary = NULL, *folder = parent_of(path);
-    if (!folder || asprintf(&temporary, "%s.%ld-%u.tmp", path, (long)getpid(), serial++) < 0) {
-        free(folder);
-        return dt_fail(DT_ERR_MEMORY, "%s: no memory for its name", path);
-    }
+    dt_draft draft;
+    DT_TRY(dt_draft_open(path, &draft));
     dt_status st = DT_OK;
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) {
-        st = fail_errno(temporary, "cannot create");
-        goto done;
-    }
-    for (int64_t i = 0; i < n && st == DT_OK; i++) st = write_all(fd, temporary, piece[i].data, piece[i].bytes);
-    if (st == DT_OK) st = dt_file_sync(fd, temporary);
-    if (close(fd) < 0 && st == DT_OK) st = fail_errno(temporary, "cannot close");
-    if (st == DT_OK && rename(temporary, path) < 0) st = fail_errno(path, "cannot rename to");
-    if (st != DT_OK) unlink(temporary);
-    else st = dt_dir_sync(folder);
-done:
-    free(temporary);
-    free(folder);
+    for (int64_t i = 0; i < n && st == DT_OK; i++) st = dt_draft_write(&draft, piece[i].data, piece[i].bytes);
+    if (st == DT_OK) st = dt_draft_commit(&draft);
+    dt_draft_close(&draft);
     return st;
 }
 

@@ -15,6 +15,8 @@ typedef struct dt_map {
     size_t bytes;
 } dt_map;
 dt_status dt_map_open(const char *path, dt_map *out) DT_WARN_UNUSED;
+/** A read-only mapping of an open file, which may be closed then; `name` is for messages. */
+dt_status dt_map_view(int fd, const char *name, dt_map *out) DT_WARN_UNUSED;
 void dt_map_close(dt_map *map);
 /** Gives back the memory of the whole pages within [at, at + bytes) of a mapping: they are read from the file again
  * when they are next touched, and what was written there is lost. */
@@ -29,6 +31,21 @@ typedef struct dt_reader {
 /** dst[bytes] <- the file at `offset`. DT_ERR_IO, also where it ends before. */
 dt_status dt_reader_read(dt_reader *reader, const char *path, int64_t offset, void *dst, size_t bytes) DT_WARN_UNUSED;
 void dt_reader_close(dt_reader *reader);
+
+/** A file that is being written, beside the path that it is to have: nobody sees it before it is whole. Without a path
+ *  it lives in memory, for as long as somebody has it open or mapped. Zero-initialise. */
+typedef struct dt_draft {
+    int fd;                 /* open while `temporary` is set */
+    char *path, *temporary; /* path: NULL in memory */
+} dt_draft;
+dt_status dt_draft_open(const char *path, dt_draft *out) DT_WARN_UNUSED;
+dt_status dt_draft_write(dt_draft *draft, const void *data, size_t bytes) DT_WARN_UNUSED;
+/** Overwrites bytes from `at` on that were written before. */
+dt_status dt_draft_rewrite(dt_draft *draft, int64_t at, const void *data, size_t bytes) DT_WARN_UNUSED;
+/** fsync, rename, fsync of the folder (nothing in memory). The descriptor stays open until the draft is closed. */
+dt_status dt_draft_commit(dt_draft *draft) DT_WARN_UNUSED;
+/** Closes; removes what was not committed. Fine on a zeroed draft. */
+void dt_draft_close(dt_draft *draft);
 
 /** Writes `path` as a whole: a temporary beside it, fsync, rename, fsync of the folder. Local. */
 dt_status dt_file_write_atomic(const char *path, const void *data, size_t bytes) DT_WARN_UNUSED;

@@ -4,10 +4,12 @@
 
 #include "base/status.h"    // dt_status
 #include "config/config.h"  // Dtrain__Config
+#include "data/row.h"       // dt_row
 #include "data/tokenizer.h" // dt_ids
 #include <stdbool.h>
 #include <stddef.h> // size_t
 #include <stdint.h> // int64_t
+#include <stdio.h>  // FILE
 
 /** One option of a command line. */
 typedef struct dt_option {
@@ -70,5 +72,9 @@ void dt_help_print_command(const dt_command *command);
  *  as data.add_eos says, each by default as the tokenizer does. Local. */
 dt_status dt_cli_encode(const Dtrain__Config *config, const dt_tokenizer *tok, const char *text, size_t bytes,
                         bool with_eos, dt_ids *ids) DT_WARN_UNUSED;
+
+/** Prints a row as members of a JSON object: "ids":[...], and "loss":[[from,to],...], the spans of ids that carry loss.
+ */
+void dt_cli_print_row(FILE *out, dt_row row);
 
 #endif

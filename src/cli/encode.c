@@ -1,4 +1,4 @@
-/* Text as ids, framed by BOS and EOS as the configuration resolves them. */
+/* Text as ids, framed by BOS and EOS as the configuration resolves them; rows of ids as JSON. */
 #include "base/memory.h" // dt_grow
 #include "cli/cli.h"
 
@@ -21,4 +21,22 @@ dt_status dt_cli_encode(const Dtrain__Config *config, const dt_tokenizer *tok, c
     DT_TRY(dt_tokenizer_encode(tok, text, bytes, ids));
     if (with_eos && eos) DT_TRY(append(ids, dt_tokenizer_eos(tok), "add_eos"));
     return DT_OK;
+}
+
+void dt_cli_print_row(FILE *out, dt_row row)
+{
+    const char *comma = "";
+    fprintf(out, "\"ids\":[");
+    for (int32_t i = 0; i < row.n; i++) fprintf(out, "%s%d", i != 0 ? "," : "", dt_row_id(row, i));
+    fprintf(out, "],\"loss\":[");
+    for (int32_t from = 0, to; from < row.n; from = to) {
+        for (to = from; to < row.n && dt_row_is_target(row, to); to++) {}
+        if (to > from) {
+            fprintf(out, "%s[%d,%d]", comma, from, to);
+            comma = ",";
+        } else {
+            to++;
+        }
+    }
+    fprintf(out, "]");
 }

@@ -2,21 +2,21 @@
 #include "cli/cli.h"
 #include "comm/comm.h"
 #include "train/job.h"
+#include "train/sets.h" // dt_source_name
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* One line a row: its number, its ids, and the negative log-likelihood of each target token. */
+/* One line a row: its number, its ids, which of them carry loss, and the negative log-likelihood of each of these. */
 static dt_status write_per_token(const char *path, const dt_dataset *set, const float *nll, const int64_t *offset)
 {
     FILE *f = fopen(path, "w");
     if (f == NULL) return dt_fail(DT_ERR_IO, "%s: %s", path, strerror(errno));
     for (int64_t r = 0; r < dt_dataset_rows(set); r++) {
-        dt_row row = dt_dataset_row(set, r);
-        fprintf(f, "{\"row\":%lld,\"ids\":[", (long long)r);
-        for (int32_t i = 0; i < row.n; i++) fprintf(f, "%s%d", i != 0 ? "," : "", row.ids[i]);
-        fprintf(f, "],\"loss_from\":%d,\"nll\":[", row.loss_from);
+        fprintf(f, "{\"row\":%lld,", (long long)r);
+        dt_cli_print_row(f, dt_dataset_row(set, r));
+        fprintf(f, ",\"nll\":[");
         for (int64_t i = offset[r]; i < offset[r + 1]; i++)
             fprintf(f, "%s%.9g", i != offset[r] ? "," : "", (double)nll[i]);
         fprintf(f, "]}\n");
@@ -31,11 +31,7 @@ static dt_status row_offsets(const dt_dataset *set, int64_t **out)
 {
     int64_t rows = dt_dataset_rows(set), *offset = NULL;
     DT_TRY(dt_alloc((size_t)rows + 1, sizeof *offset, &offset));
-    for (int64_t r = 0; r < rows; r++) {
-        dt_row row = dt_dataset_row(set, r);
-        int32_t from = row.loss_from > 1 ? row.loss_from : 1;
-        offset[r + 1] = offset[r] + (row.n > from ? row.n - from : 0);
-    }
+    for (int64_t r = 0; r < rows; r++) offset[r + 1] = offset[r] + dt_row_targets(dt_dataset_row(set, r));
     *out = offset;
     return DT_OK;
 }
@@ -80,7 +76,8 @@ static dt_status run(const dt_args *args)
     if (dt_world_rank() == 0 && dt_args_get(args, "--json") != NULL)
         printf("{\"eval_loss\":%.9g,\"eval_tokens\":%lld}\n", loss, (long long)tokens);
     else if (dt_world_rank() == 0)
-        printf("loss %.6f nats a token over %lld tokens of %s\n", loss, (long long)tokens, config->data->eval->jsonl);
+        printf("loss %.6f nats a token over %lld tokens of %s\n", loss, (long long)tokens,
+               dt_source_name(config->data->eval));
 done:
     dt_ckpt_close(ck);
     dt_job_close(&job);

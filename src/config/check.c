@@ -62,8 +62,25 @@ static dt_status check_delta(const Dtrain__Config *config, size_t d, const dt_pl
 
 static dt_status check_source(const Dtrain__Source *source, const char *path, const dt_places *places)
 {
-    if (!source || (source->jsonl && *source->jsonl)) return DT_OK;
-    return dt_fail_field(places, path, "no jsonl is given: expected the path of a file of rows");
+    int rows = source->jsonl && *source->jsonl, tokens = source->tokens && *source->tokens;
+    if (rows != tokens) return DT_OK;
+    if (rows) return dt_fail_field(places, path, "jsonl and tokens are both given: expected one of them");
+    return dt_fail_field(places, path, "no jsonl is given: expected the path of a file of rows (or tokens: of ids)");
+}
+
+static dt_status check_data(const Dtrain__Data *data, const dt_places *places)
+{
+    const Dtrain__Chat *chat = data->chat;
+    for (size_t i = 0; i < data->n_train; i++) {
+        field_path path;
+        snprintf(path, sizeof path, "data.train[%zu]", i);
+        DT_TRY(check_source(data->train[i], path, places));
+    }
+    if (data->eval) DT_TRY(check_source(data->eval, "data.eval", places));
+    if (chat->kind_case == DTRAIN__CHAT__KIND_TEMPLATE && !chat->template_->assistant)
+        return dt_fail_field(places, "data.chat.template",
+                             "no assistant is given: expected what stands around its turns");
+    return DT_OK;
 }
 
 dt_status dt_check_config(const Dtrain__Config *config, const dt_places *places)
@@ -79,8 +96,7 @@ dt_status dt_check_config(const Dtrain__Config *config, const dt_places *places)
             return dt_fail_field(places, path, "no match is given: expected the names of parameters");
         DT_TRY(check_patterns(group->match, group->n_match, "optim.group[%zu].match[%zu]", g, places));
     }
-    DT_TRY(check_source(config->data->train, "data.train", places));
-    DT_TRY(check_source(config->data->eval, "data.eval", places));
+    DT_TRY(check_data(config->data, places));
     long long warmup = config->optim->schedule->warmup_steps, steps = config->train->steps;
     if (warmup > steps) {
         return dt_fail_field(places, "optim.schedule.warmup_steps", "%lld is longer than the run: train.steps is %lld",
@@ -105,7 +121,8 @@ static dt_status check_training(const Dtrain__Config *config, long long data_ran
     if (!config->run->dir || !*config->run->dir) {
         return dt_fail_field(NULL, "run.dir", "not given: expected the folder of the run");
     }
-    if (!config->data->train) return dt_fail_field(NULL, "data.train", "not given: expected the rows to train on");
+    if (config->data->n_train == 0)
+        return dt_fail_field(NULL, "data.train", "not given: expected the rows to train on");
     if (config->n_delta == 0) return dt_fail_field(NULL, "delta", "not given: expected at least one");
     if (train->eval_every > 0 && !config->data->eval) {
         return dt_fail_field(NULL, "train.eval_every", "%lld, but data.eval is not given",
@@ -133,5 +150,7 @@ dt_status dt_config_check(const Dtrain__Config *config, int ranks, int need_trai
     if (ranks < 1 || ranks % tensor != 0) {
         return dt_fail_field(NULL, "parallel.tensor", "%d does not divide the number of ranks, %d", tensor, ranks);
     }
+    if (config->data->eval && config->data->eval->has_weight)
+        return dt_fail_field(NULL, "data.eval.weight", "given, but every row of data.eval is evaluated once");
     return need_train ? check_training(config, ranks / tensor) : DT_OK;
 }

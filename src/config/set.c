@@ -42,17 +42,17 @@ static dt_status read_step(walk *w, step *out)
     return DT_OK;
 }
 
-/* Is the index right for the field? */
-static dt_status check_index(const walk *w, const step *s)
+/* Is the index right for the field? None, on the way to a field of its only (or first) element, is [0]. */
+static dt_status check_index(const walk *w, step *s)
 {
     const char *path = w->text.path.text, *name = s->field->name;
     int repeated = s->field->label == PROTOBUF_C_LABEL_REPEATED;
     if (!repeated && s->index >= 0) return dt_fail_at(w->place, path, "%s is not repeated: it takes no index", name);
-    if (!repeated) return DT_OK;
-    if (s->index < 0) {
-        return s->last ? DT_OK : dt_fail_at(w->place, path, "%s is repeated: say which one, such as %s[0]", name, name);
-    }
+    if (!repeated || (s->index < 0 && s->last)) return DT_OK;
     long long count = (long long)dt_field_count(w->message, s->field);
+    if (s->index < 0 && count > 1)
+        return dt_fail_at(w->place, path, "%s has %lld elements: say which one, such as %s[0]", name, count, name);
+    if (s->index < 0) s->index = 0;
     if (s->index <= count) return DT_OK;
     return dt_fail_at(w->place, path, "%s[%lld] is past the end; [%lld] would append", name, (long long)s->index,
                       count);

@@ -8,8 +8,8 @@
 
 /** Applies "path=value". The path's messages are made where they are not there; a member of a oneof is selected by
  * naming it. A repeated field takes an index, which appends where it equals the count; without one, all elements are
- * replaced. A string stands as it is or in quotes; messages and lists are text format. On an error the message is half
- * changed. */
+ * replaced, or, on the way to a field of an element, the only one is meant. A string stands as it is or in quotes;
+ * messages and lists are text format. On an error the message is half changed. */
 dt_status dt_set_apply(ProtobufCMessage *message, const char *set, dt_places *places) DT_WARN_UNUSED;
 
 #endif

@@ -1,141 +1,99 @@
-/* Data sets: rows of a JSONL file, tokenised into one flat buffer, laid out as sequences. */
+/* Data sets: rows of several sources, laid out as sequences. */
 #include "data/data.h"
 #include "base/hash.h"   // dt_hash_bytes
 #include "base/memory.h" // dt_alloc, dt_grow
-#include "data/jsonl.h"  // dt_jsonl
 #include "data/pack.h"   // dt_pack
 
-#include <stdlib.h> // free, realloc
-#include <string.h> // memset, memcpy
+#include <stdlib.h> // free
+#include <string.h> // memset
 
 struct dt_dataset {
     dt_data_options options;
-    const dt_tokenizer *tok;
-    dt_ids ids;         /* all rows' ids, one behind the other */
-    int64_t *offset;    /* [n + 1]: row i is ids[offset[i] .. offset[i + 1]) */
-    int32_t *loss_from; /* [n] */
-    int64_t n, offset_cap, loss_cap;
-    int64_t rows_cut, rows_skipped;
+    dt_source_rows *source; /* [n_sources] */
+    int n_sources;
+    int64_t rows_cut;
+    dt_order order; /* knows where the rows of each source lie among all */
     dt_pack pack;
     int32_t *starts; /* of the layout asked for last */
     int64_t starts_cap;
 };
 
-/* ---- reading ---- */
+/* ---- opening ---- */
 
-static dt_status append_text(dt_dataset *set, const char *text)
+static int32_t row_length(const void *set, int64_t i)
 {
-    return dt_tokenizer_encode(set->tok, text, strlen(text), &set->ids);
+    return dt_dataset_row(set, i).n;
 }
 
-static dt_status append_token(dt_dataset *set, int32_t id, const char *option, const char *where)
+static dt_status open_sources(dt_dataset *set, const dt_source *source, int n, const dt_tokenizer *tok)
 {
-    if (id < 0)
-        return dt_fail(DT_ERR_CONFIG, "data.%s: the tokenizer has no such token to put there; %s", option, where);
-    DT_TRY(dt_grow(&set->ids.id, &set->ids.cap, set->ids.n + 1, sizeof *set->ids.id));
-    set->ids.id[set->ids.n++] = id;
-    return DT_OK;
-}
-
-/* [BOS] text [EOS], or [BOS] prompt completion [EOS], behind the ids that are there. *loss_from: as dt_row's. */
-static dt_status append_row(dt_dataset *set, const dt_jsonl_row *row, int64_t *loss_from)
-{
+    static const dt_chat no_chat;
     const dt_data_options *o = &set->options;
-    int64_t from = set->ids.n;
-    int add_bos = o->add_bos < 0 ? dt_tokenizer_adds_bos(set->tok) : o->add_bos;
-    int add_eos = o->add_eos < 0 ? !row->text || dt_tokenizer_adds_eos(set->tok) : o->add_eos;
-    *loss_from = 0;
-    if (add_bos) DT_TRY(append_token(set, dt_tokenizer_bos(set->tok), "add_bos", "set it to false"));
-    DT_TRY(append_text(set, row->text ? row->text : row->prompt));
-    if (row->completion) {
-        if (!o->loss_on_prompt) *loss_from = set->ids.n - from;
-        DT_TRY(append_text(set, row->completion));
-    }
-    if (add_eos) DT_TRY(append_token(set, dt_tokenizer_eos(set->tok), "add_eos", "set it to false"));
+    const dt_source_options options = {.encoder = {.tok = tok,
+                                                   .chat = o->chat ? o->chat : &no_chat,
+                                                   .add_bos = o->add_bos,
+                                                   .add_eos = o->add_eos,
+                                                   .loss_on_prompt = o->loss_on_prompt},
+                                       .seq_len = o->seq_len,
+                                       .skip_bad_rows = o->skip_bad_rows,
+                                       .cache = o->cache,
+                                       .verify = !o->trust_cache,
+                                       .pulse = o->pulse};
+    if (o->seq_len < 2) return dt_fail(DT_ERR_CONFIG, "data.seq_len: %d is not >= 2", o->seq_len);
+    DT_TRY(dt_alloc((size_t)n, sizeof *set->source, &set->source));
+    for (; set->n_sources < n; set->n_sources++)
+        DT_TRY(dt_source_open(&source[set->n_sources], &options, &set->source[set->n_sources]));
     return DT_OK;
 }
 
-static dt_status close_row(dt_dataset *set, int64_t loss_from, const char *where)
+static dt_status make_order(dt_dataset *set, const dt_source *source)
 {
-    int64_t from = set->offset[set->n], n = set->ids.n - from;
-    if (n < 2)
-        return dt_fail(DT_ERR_DATA, "%s: the row has %lld token%s, at least 2 are needed", where, (long long)n,
-                       n == 1 ? "" : "s");
-    if (n > set->options.seq_len) {
-        n = set->options.seq_len;
-        set->rows_cut++;
+    const size_t n = (size_t)set->n_sources;
+    int64_t *rows = NULL;
+    double *weight = NULL;
+    dt_status st;
+    DT_GOTO(dt_alloc(n, sizeof *rows, &rows), done);
+    DT_GOTO(dt_alloc(n, sizeof *weight, &weight), done);
+    for (size_t s = 0; s < n; s++) {
+        rows[s] = set->source[s].rows.n;
+        weight[s] = source[s].weight > 0 ? source[s].weight : 1;
     }
-    set->ids.n = from + n;
-    DT_TRY(dt_grow(&set->offset, &set->offset_cap, set->n + 2, sizeof *set->offset));
-    DT_TRY(dt_grow(&set->loss_from, &set->loss_cap, set->n + 1, sizeof *set->loss_from));
-    set->loss_from[set->n++] = (int32_t)(loss_from < n ? loss_from : n);
-    set->offset[set->n] = set->ids.n;
-    return DT_OK;
-}
-
-static dt_status read_row(dt_dataset *set, const dt_jsonl *in, size_t bytes)
-{
-    dt_jsonl_row row;
-    int64_t loss_from;
-    DT_TRY(dt_jsonl_row_read(in, bytes, &row));
-    dt_status st = append_row(set, &row, &loss_from);
-    if (st == DT_OK) st = close_row(set, loss_from, row.where);
-    else if (st == DT_ERR_DATA) st = dt_fail_in(st, "%s", row.where);
-    if (st != DT_OK) set->ids.n = set->offset[set->n]; // what the bad row left
-    dt_json_free(&row.document);
+    st = dt_order_make(rows, weight, set->n_sources, set->options.shuffle, set->options.seed, &set->order);
+done:
+    free(rows);
+    free(weight);
     return st;
 }
 
-static dt_status read_rows(dt_dataset *set, dt_jsonl *in)
+static void count_cut(dt_dataset *set)
 {
-    DT_TRY(dt_grow(&set->offset, &set->offset_cap, 1, sizeof *set->offset));
-    while (!set->options.max_rows || set->n < set->options.max_rows) {
-        size_t bytes;
-        DT_TRY(dt_jsonl_next(in, &bytes));
-        if (!bytes) break;
-        dt_status st = read_row(set, in, bytes);
-        if (st == DT_ERR_DATA && set->options.skip_bad_rows) set->rows_skipped++;
-        else if (st != DT_OK) return st;
+    for (int s = 0; s < set->n_sources; s++) {
+        const dt_rows *rows = &set->source[s].rows;
+        for (int64_t i = 0; i < rows->n; i++) set->rows_cut += rows->entry[i].n > set->options.seq_len;
     }
-    if (set->n) return DT_OK;
-    if (!set->rows_skipped) return dt_fail(DT_ERR_DATA, "%s: no rows", in->path);
-    return dt_fail(DT_ERR_DATA, "%s: no row that can be used: all %lld are bad", in->path,
-                   (long long)set->rows_skipped);
 }
 
-static dt_status check_options(const dt_data_options *o)
-{
-    if (o->seq_len < 2) return dt_fail(DT_ERR_CONFIG, "data.seq_len: %d is not >= 2", o->seq_len);
-    if (o->max_rows < 0) return dt_fail(DT_ERR_CONFIG, "data.examples: %lld is not >= 0", (long long)o->max_rows);
-    return DT_OK;
-}
-
-dt_status dt_dataset_open(const char *jsonl, const dt_tokenizer *tok, const dt_data_options *options, dt_dataset **out)
+dt_status dt_dataset_open(const dt_source *source, int n, const dt_tokenizer *tok, const dt_data_options *options,
+                          dt_dataset **out)
 {
     dt_dataset *set;
-    dt_jsonl in = {0};
     dt_status st;
-    DT_TRY(check_options(options));
     DT_TRY(dt_alloc(1, sizeof *set, &set));
     set->options = *options;
-    set->tok = tok;
-    DT_GOTO(dt_jsonl_open(jsonl, &in), done);
-    DT_GOTO(read_rows(set, &in), done);
-    int32_t *shrunk = realloc(set->ids.id, (size_t)set->ids.n * sizeof *set->ids.id);
-    if (shrunk) {
-        set->ids.id = shrunk;
-        set->ids.cap = set->ids.n;
-    }
-    set->pack = (dt_pack){.options = {options->seq_len, options->packing, options->shuffle, options->seed},
-                          .offset = set->offset,
-                          .n_rows = set->n};
+    DT_GOTO(open_sources(set, source, n, tok), done);
+    DT_GOTO(make_order(set, source), done);
+    count_cut(set);
+    set->pack = (dt_pack){.order = &set->order,
+                          .seq_len = options->seq_len,
+                          .packing = options->packing,
+                          .length = row_length,
+                          .set = set};
     const dt_pack_epoch *epoch;
     int64_t within;
     DT_GOTO(dt_pack_find(&set->pack, 0, &epoch, &within), done); // dt_dataset_sequences cannot fail
     *out = set;
     set = NULL;
 done:
-    dt_jsonl_close(&in);
     dt_dataset_destroy(set);
     return st;
 }
@@ -144,9 +102,9 @@ void dt_dataset_destroy(dt_dataset *set)
 {
     if (!set) return;
     dt_pack_free(&set->pack);
-    dt_ids_free(&set->ids);
-    free(set->offset);
-    free(set->loss_from);
+    dt_order_free(&set->order);
+    for (int s = 0; s < set->n_sources; s++) dt_source_rows_close(&set->source[s]);
+    free(set->source);
     free(set->starts);
     free(set);
 }
@@ -155,7 +113,7 @@ void dt_dataset_destroy(dt_dataset *set)
 
 int64_t dt_dataset_rows(const dt_dataset *set)
 {
-    return set->n;
+    return set->order.total;
 }
 
 int64_t dt_dataset_rows_cut(const dt_dataset *set)
@@ -165,24 +123,35 @@ int64_t dt_dataset_rows_cut(const dt_dataset *set)
 
 int64_t dt_dataset_rows_skipped(const dt_dataset *set)
 {
-    return set->rows_skipped;
+    int64_t skipped = 0;
+    for (int s = 0; s < set->n_sources; s++) skipped += set->source[s].rows.skipped;
+    return skipped;
 }
 
 dt_row dt_dataset_row(const dt_dataset *set, int64_t i)
 {
-    return (dt_row){.ids = set->ids.id + set->offset[i],
-                    .n = (int32_t)(set->offset[i + 1] - set->offset[i]),
-                    .loss_from = set->loss_from[i]};
+    int s = 0;
+    while (i >= set->order.source[s].first + set->order.source[s].rows) s++;
+    dt_row row = dt_source_row(&set->source[s], i - set->order.source[s].first);
+    if (row.n > set->options.seq_len) row.n = set->options.seq_len;
+    return row;
+}
+
+dt_status dt_dataset_draw(dt_dataset *set, dt_rng_purpose purpose, int64_t *row)
+{
+    return dt_order_epoch(&set->order, purpose, 0, row);
 }
 
 uint64_t dt_dataset_fingerprint(const dt_dataset *set)
 {
     const dt_data_options *o = &set->options;
-    uint64_t shape[] = {(uint64_t)o->seq_len, o->packing != 0, o->shuffle != 0, o->seed, (uint64_t)set->n};
+    uint64_t shape[] = {(uint64_t)o->seq_len, o->packing != 0, o->shuffle != 0, o->seed, (uint64_t)set->n_sources};
     uint64_t hash = dt_hash_bytes(shape, sizeof shape, 0);
-    hash = dt_hash_bytes(set->ids.id, (size_t)set->ids.n * sizeof *set->ids.id, hash);
-    hash = dt_hash_bytes(set->offset, (size_t)(set->n + 1) * sizeof *set->offset, hash);
-    return dt_hash_bytes(set->loss_from, (size_t)set->n * sizeof *set->loss_from, hash);
+    for (int s = 0; s < set->n_sources; s++) {
+        uint64_t of_source[] = {set->source[s].rows.content, (uint64_t)set->order.source[s].share};
+        hash = dt_hash_bytes(of_source, sizeof of_source, hash);
+    }
+    return hash;
 }
 
 /* ---- sequences ---- */
@@ -224,10 +193,10 @@ dt_status dt_dataset_fill(dt_dataset *set, int64_t sequence, int32_t *tokens, in
     memset(targets, -1, length * sizeof *targets);
     for (int k = 0; k < n; k++) {
         dt_row row = dt_dataset_row(set, rows[k]);
-        memcpy(tokens + starts[k], row.ids, (size_t)row.n * sizeof *tokens);
-        for (int32_t i = 0; i < row.n; i++) {
-            pos[starts[k] + i] = i;
-            if (i + 1 < row.n && i + 1 >= row.loss_from) targets[starts[k] + i] = row.ids[i + 1];
+        for (int32_t i = 0, at = starts[k]; i < row.n; i++, at++) {
+            tokens[at] = dt_row_id(row, i);
+            pos[at] = i;
+            if (dt_row_is_target(row, i)) targets[at - 1] = tokens[at];
         }
     }
     return DT_OK;
@@ -240,9 +209,6 @@ dt_status dt_dataset_targets(dt_dataset *set, int64_t sequence, int64_t *count)
     int n;
     DT_TRY(dt_dataset_layout(set, sequence, &rows, &starts, &n));
     *count = 0;
-    for (int k = 0; k < n; k++) {
-        dt_row row = dt_dataset_row(set, rows[k]);
-        *count += row.n - (row.loss_from > 1 ? row.loss_from : 1);
-    }
+    for (int k = 0; k < n; k++) *count += dt_row_targets(dt_dataset_row(set, rows[k]));
     return DT_OK;
 }

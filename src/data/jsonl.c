@@ -1,12 +1,13 @@
 /* JSONL files. */
 #include "data/jsonl.h"
+#include "data/chat.h" // dt_chat_role_find
 #include "data/text.h" // dt_utf8_valid, dt_text_has_nul
 
 #include <errno.h>  // errno
 #include <stdlib.h> // free
 #include <string.h> // strerror, strspn
 
-static const char EXPECTED[] = "expected {\"text\"} or {\"prompt\", \"completion\"}";
+static const char EXPECTED[] = "expected {\"text\"}, {\"prompt\", \"completion\"} or {\"messages\"}";
 
 dt_status dt_jsonl_open(const char *path, dt_jsonl *out)
 {
@@ -69,20 +70,62 @@ static dt_status fail_shape(const dt_json *row)
     return dt_json_fail(row, NULL, "a row of {%s}, %s", keys, EXPECTED);
 }
 
+/* {role, content}. What else a message has is let be, unless it says that there is more to it than its content. */
+static dt_status check_message(const dt_json *at)
+{
+    const char *role, *content;
+    int roles = 0, contents = 0;
+    const cJSON *item;
+    if (!cJSON_IsObject(at->node)) return dt_json_fail(at, NULL, "not an object {\"role\", \"content\"}");
+    cJSON_ArrayForEach(item, at->node)
+    {
+        int is_call = strcmp(item->string, "tool_calls") == 0 || strcmp(item->string, "function_call") == 0;
+        if (is_call && (cJSON_IsObject(item) || cJSON_GetArraySize(item) > 0))
+            return dt_json_fail(at, item->string, "is not understood: only content is");
+        roles += strcmp(item->string, "role") == 0;
+        contents += strcmp(item->string, "content") == 0;
+    }
+    if (roles > 1 || contents > 1) return dt_json_fail(at, roles > 1 ? "role" : "content", "stands there twice");
+    DT_TRY(dt_json_string(at, "role", &role));
+    if (dt_chat_role_find(role) == DT_CHAT_ROLES)
+        return dt_json_fail(at, "role", "\"%s\", expected system, user, assistant or tool", role);
+    return dt_json_string(at, "content", &content);
+}
+
+static dt_status read_messages(const dt_json *row, const cJSON **out)
+{
+    dt_json list;
+    int64_t index = 0;
+    cJSON *item;
+    DT_TRY(dt_json_array(row, "messages", &list));
+    cJSON_ArrayForEach(item, list.node)
+    {
+        dt_json at = dt_json_child(&list, item, index++);
+        DT_TRY(check_message(&at));
+    }
+    if (index == 0) return dt_json_fail(row, "messages", "is empty");
+    *out = list.node;
+    return DT_OK;
+}
+
 static dt_status read_fields(const dt_json *row, dt_jsonl_row *out)
 {
-    if (!cJSON_IsObject(row->node)) return dt_json_fail(row, NULL, "not an object, %s", EXPECTED);
-    static const char *const KEYS[] = {"text", "prompt", "completion"};
-    int count[3] = {0};
+    static const char *const KEYS[] = {"text", "prompt", "completion", "messages"};
+    enum { TEXT = 1, PROMPT = 2, COMPLETION = 4, MESSAGES = 8 };
+    int given = 0;
     const cJSON *item;
+    if (!cJSON_IsObject(row->node)) return dt_json_fail(row, NULL, "not an object, %s", EXPECTED);
     cJSON_ArrayForEach(item, row->node)
     {
-        for (int k = 0; k < 3; k++)
-            if (strcmp(item->string, KEYS[k]) == 0 && count[k]++)
-                return dt_json_fail(row, KEYS[k], "stands there twice");
+        for (int k = 0; k < 4; k++) {
+            if (strcmp(item->string, KEYS[k]) != 0) continue;
+            if (given & (1 << k)) return dt_json_fail(row, KEYS[k], "stands there twice");
+            given |= 1 << k;
+        }
     }
-    if (count[0] && !count[1] && !count[2]) return dt_json_string(row, "text", &out->text);
-    if (count[0] || !(count[1] || count[2])) return fail_shape(row);
+    if (given == TEXT) return dt_json_string(row, "text", &out->text);
+    if (given == MESSAGES) return read_messages(row, &out->messages);
+    if (given == 0 || (given & (TEXT | MESSAGES))) return fail_shape(row);
     DT_TRY(dt_json_string(row, "prompt", &out->prompt));
     return dt_json_string(row, "completion", &out->completion);
 }

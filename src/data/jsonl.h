@@ -13,12 +13,14 @@ typedef struct dt_jsonl {
     size_t cap;
 } dt_jsonl;
 
-/** A row {text}, or {prompt, completion}; other keys are let be. Views of the line's document. */
+/** A row {text}, {prompt, completion} or {messages}; what it is not is NULL; other keys are let be. Views of the line's
+ *  document. */
 typedef struct dt_jsonl_row {
-    const char *text; /* NULL: */
+    const char *text;
     const char *prompt, *completion;
-    dt_json document; /* freed with dt_json_free */
-    char where[4128]; /* "file:line" */
+    const cJSON *messages; /* an array of at least one object {role, content}, whose role is a dt_chat_role's */
+    dt_json document;      /* freed with dt_json_free */
+    char where[4128];      /* "file:line" */
 } dt_jsonl_row;
 
 dt_status dt_jsonl_open(const char *path, dt_jsonl *out) DT_WARN_UNUSED;

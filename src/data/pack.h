@@ -1,36 +1,30 @@
-/* Which rows lie in which sequence. The rows of an epoch stand in an order that only (seed, epoch) decides; a sequence
- * takes them one behind the other until the next one does not fit. A row never splits, a sequence never crosses epochs.
- */
+/* Which rows lie in which sequence. A sequence takes the rows of an epoch, in their order, one behind the other until
+ * the next one does not fit. A row never splits, a sequence never crosses epochs. */
 #ifndef DT_DATA_PACK_H
 #define DT_DATA_PACK_H
 
-#include "base/status.h" // dt_status
-#include <stdint.h>      // int32_t, int64_t
-
-typedef struct dt_pack_options {
-    int32_t seq_len;
-    int packing, shuffle;
-    uint64_t seed;
-} dt_pack_options;
+#include "data/order.h" // dt_order
+#include <stdint.h>     // int32_t, int64_t
 
 /** The sequences of one epoch: s holds rows order[first[s] .. first[s + 1]). */
 typedef struct dt_pack_epoch {
     int64_t epoch;  /* -1: not built */
-    int64_t *order; /* [n_rows] */
+    int64_t *order; /* [order->total] */
     int64_t *first; /* [n + 1] */
     int64_t n, first_cap;
 } dt_pack_epoch;
 
-/** Zero-initialise but for `options`, `offset` and `n_rows`; free with dt_pack_free. Epochs are built as they are asked
- *  for, and two are kept: ranks and steps near the end of one ask for both in turn. */
+/** Zero-initialise but for the first members; free with dt_pack_free. Epochs are built as they are asked for, and two
+ *  are kept: ranks and steps near the end of one ask for both in turn. */
 typedef struct dt_pack {
-    dt_pack_options options;
-    const int64_t *offset; /* [n_rows + 1]: row i has offset[i + 1] - offset[i] <= seq_len ids; borrowed */
-    int64_t n_rows;
+    dt_order *order; /* borrowed */
+    int32_t seq_len;
+    int packing;                                   /* otherwise one row to a sequence */
+    int32_t (*length)(const void *set, int64_t i); /* ids in row i, <= seq_len */
+    const void *set;
     int64_t *before; /* [n_epochs + 1]: sequences in all epochs in front of e */
     int64_t n_epochs, before_cap;
     dt_pack_epoch kept[2];
-    void *keys; /* for sorting */
 } dt_pack;
 
 void dt_pack_free(dt_pack *pack);

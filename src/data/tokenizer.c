@@ -28,6 +28,7 @@ struct dt_tokenizer {
     void *model;
     dt_decoder decoder;
     dt_special special;
+    dt_digest digest;
 };
 
 void dt_ids_free(dt_ids *ids)
@@ -93,6 +94,27 @@ static dt_status parse(const char *path, dt_json *root)
     return st;
 }
 
+/* Of every file that has a say in what the ids of a text are. */
+static dt_status digest_files(const char *folder, dt_tokenizer *tok)
+{
+    static const char *const FILES[] = {"tokenizer.json", "vocab.txt", "tokenizer_config.json", "config.json"};
+    enum { N_FILES = sizeof FILES / sizeof *FILES };
+    struct {
+        dt_digest file[N_FILES];
+        int32_t special[4];
+    } all = {.special = {tok->special.bos, tok->special.eos, tok->special.adds_bos, tok->special.adds_eos}};
+    dt_region paths = {0};
+    dt_status st = DT_OK;
+    for (int i = 0; i < N_FILES && st == DT_OK; i++) {
+        const char *path = dt_region_printf(&paths, "%s/%s", folder, FILES[i]);
+        if (!path) st = dt_fail(DT_ERR_MEMORY, "no memory for a path");
+        else if (dt_path_exists(path)) st = dt_digest_file(path, &all.file[i]);
+    }
+    dt_region_free(&paths);
+    tok->digest = dt_digest_bytes(&all, sizeof all);
+    return st;
+}
+
 dt_status dt_tokenizer_load(const char *folder, dt_tokenizer **out)
 {
     dt_region region = {0};
@@ -109,6 +131,7 @@ dt_status dt_tokenizer_load(const char *folder, dt_tokenizer **out)
     else DT_GOTO(parse(path, &root), done);
     DT_GOTO(dt_alloc(1, sizeof *tok, &tok), done);
     DT_GOTO(load_parts(folder, &root, tok), done);
+    DT_GOTO(digest_files(folder, tok), done);
     *out = tok;
     tok = NULL;
 done:
@@ -141,6 +164,10 @@ typedef struct encoding {
     int at_start;          /* does that piece begin the text? */
     dt_text *buffers;      /* of the pre-tokenizer */
     dt_token_room room;
+    dt_text_mark *mark; /* [marks]: those that are left */
+    int64_t marks;
+    int64_t from; /* ids that were there */
+    dt_ids part;
 } encoding;
 
 static dt_status encode_word(void *ctx, const char *word, size_t bytes)
@@ -170,21 +197,62 @@ static dt_status encode_raw(void *ctx, const char *piece, size_t bytes, int32_t 
     return dt_added_each(&e->tok->added.normalized, e->normal.data, (size_t)e->normal.n, encode_normal, e);
 }
 
-dt_status dt_tokenizer_encode(const dt_tokenizer *tok, const char *text, size_t bytes, dt_ids *ids)
+/* What a mark inside of a piece counts: the ids that the piece shares with its part in front of the mark. Where they
+ * end sooner than that part's own, something stands across the mark. */
+static dt_status resolve(encoding *e, const char *piece, size_t bytes, int64_t before, dt_text_mark *mark)
+{
+    dt_ids *ids = e->ids;
+    int64_t same = 0;
+    e->part.n = 0;
+    e->ids = &e->part;
+    dt_status st = encode_raw(e, piece, bytes, -1);
+    e->ids = ids;
+    while (same < e->part.n && before + same < ids->n && e->part.id[same] == ids->id[before + same]) same++;
+    mark->ended = before - e->from + same;
+    mark->begun = mark->ended + (same < e->part.n);
+    return st;
+}
+
+/* The same as encode_raw, and the marks that lie in the piece or at its end. */
+static dt_status encode_marked(void *ctx, const char *piece, size_t bytes, int32_t id)
+{
+    encoding *e = ctx;
+    const size_t from = (size_t)(piece - e->text), to = from + bytes;
+    const int64_t before = e->ids->n;
+    DT_TRY(encode_raw(e, piece, bytes, id));
+    for (; e->marks && e->mark->at <= to; e->mark++, e->marks--) {
+        if (e->mark->at > from && e->mark->at < to && id < 0) {
+            DT_TRY(resolve(e, piece, e->mark->at - from, before, e->mark));
+        } else { // inside of an added token there are only the spaces that it took
+            e->mark->ended = e->mark->begun = (e->mark->at > from ? e->ids->n : before) - e->from;
+        }
+    }
+    return DT_OK;
+}
+
+dt_status dt_tokenizer_encode_marked(const dt_tokenizer *tok, const char *text, size_t bytes, dt_text_mark *mark,
+                                     int64_t n, dt_ids *ids)
 {
     size_t valid = dt_utf8_valid(text, bytes);
     if (valid < bytes) return dt_fail(DT_ERR_DATA, "invalid UTF-8 at byte %zu", valid);
-    encoding e = {.tok = tok, .ids = ids, .text = text};
+    encoding e = {.tok = tok, .ids = ids, .text = text, .mark = mark, .marks = n, .from = ids->n};
+    for (int64_t i = 0; i < n; i++) mark[i].ended = mark[i].begun = 0; // of a text without a piece
     size_t n_buffers = 2 * (size_t)tok->pretokenizer.n;
     DT_TRY(dt_alloc(n_buffers, sizeof *e.buffers, &e.buffers));
-    dt_status st = dt_added_each(&tok->added.raw, text, bytes, encode_raw, &e);
+    dt_status st = dt_added_each(&tok->added.raw, text, bytes, encode_marked, &e);
     for (size_t i = 0; i < n_buffers; i++) dt_text_free(&e.buffers[i]);
     free(e.buffers);
     dt_text_free(&e.normal);
     dt_text_free(&e.spare);
     free(e.room.first);
     free(e.room.second);
+    dt_ids_free(&e.part);
     return st;
+}
+
+dt_status dt_tokenizer_encode(const dt_tokenizer *tok, const char *text, size_t bytes, dt_ids *ids)
+{
+    return dt_tokenizer_encode_marked(tok, text, bytes, NULL, 0, ids);
 }
 
 /* ---- ids -> text ---- */
@@ -222,6 +290,15 @@ done:
     return st;
 }
 
+int32_t dt_tokenizer_find_added(const dt_tokenizer *tok, const char *text)
+{
+    const dt_added_set *sets[] = {&tok->added.raw, &tok->added.normalized};
+    for (int s = 0; s < 2; s++)
+        for (int64_t i = 0; i < sets[s]->n; i++)
+            if (strcmp(dt_vocab_token(&tok->vocab, sets[s]->token[i].id)->text, text) == 0) return sets[s]->token[i].id;
+    return -1;
+}
+
 int32_t dt_tokenizer_bos(const dt_tokenizer *tok)
 {
     return tok->special.bos;
@@ -245,4 +322,9 @@ int dt_tokenizer_adds_eos(const dt_tokenizer *tok)
 int32_t dt_tokenizer_size(const dt_tokenizer *tok)
 {
     return tok->vocab.size;
+}
+
+dt_digest dt_tokenizer_digest(const dt_tokenizer *tok)
+{
+    return tok->digest;
 }

@@ -1,6 +1,6 @@
 /* Opening and closing a job. */
 #include "train/job.h"
-#include "base/log.h"
+#include "train/sets.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,31 +37,6 @@ static dt_status open_device(const Dtrain__Config *config, int ranks_of_node, dt
         return dt_fail(DT_ERR_DEVICE,
                        "device: CUDA: this build has no CUDA module (libdtrain_cuda.so); expected CPU or AUTO");
     return dt_device_cpu(threads_of_rank(ranks_of_node), out);
-}
-
-static dt_data_options data_options(const Dtrain__Config *config, const Dtrain__Source *source, int shuffle)
-{
-    const Dtrain__Data *d = config->data;
-    return (dt_data_options){.seq_len = d->seq_len,
-                             .packing = d->packing,
-                             .shuffle = shuffle,
-                             .add_bos = d->has_add_bos ? d->add_bos : -1,
-                             .add_eos = d->has_add_eos ? d->add_eos : -1,
-                             .loss_on_prompt = d->loss_on == DTRAIN__LOSS_ON__BOTH,
-                             .skip_bad_rows = d->on_bad_row == DTRAIN__ON_BAD_ROW__SKIP,
-                             .seed = (uint64_t)config->run->seed,
-                             .max_rows = source->examples};
-}
-
-static dt_status open_set(dt_job *job, const Dtrain__Source *source, int shuffle, dt_dataset **out)
-{
-    const dt_data_options options = data_options(job->config, source, shuffle);
-    DT_TRY(dt_dataset_open(source->jsonl, job->tokenizer, &options, out));
-    int64_t cut = dt_dataset_rows_cut(*out), skipped = dt_dataset_rows_skipped(*out);
-    if (cut != 0 || skipped != 0)
-        dt_log(DT_LOG_INFO, "%s: %lld of %lld rows cut to seq_len %d, %lld skipped", source->jsonl, (long long)cut,
-               (long long)dt_dataset_rows(*out), options.seq_len, (long long)skipped);
-    return DT_OK;
 }
 
 /* Evaluations, checkpoints and the end must come when the data ranks agree. */
@@ -129,8 +104,6 @@ static dt_status open_local(dt_job *job, unsigned what)
             return dt_fail(DT_ERR_MODEL, "%s: the tokenizer has %d ids, the backbone only %lld", c->backbone->path,
                            dt_tokenizer_size(job->tokenizer), (long long)job->backbone->info.vocab);
     }
-    if ((what & DT_JOB_TRAIN_DATA) && c->data->train != NULL) DT_TRY(open_set(job, c->data->train, 1, &job->train));
-    if ((what & DT_JOB_EVAL_DATA) && c->data->eval != NULL) DT_TRY(open_set(job, c->data->eval, 0, &job->eval));
     return dt_store_create(&job->device, &job->store);
 }
 
@@ -152,6 +125,9 @@ dt_status dt_job_open(const Dtrain__Config *config, unsigned what, dt_job *out)
 {
     *out = (dt_job){.config = config}; /* in place: the store keeps the address of the device */
     dt_status st = dt_world_agree(open_local(out, what));
+    if (st == DT_OK)
+        st = dt_sets_open(config, out->tokenizer, what & DT_JOB_TRAIN_DATA, what & DT_JOB_EVAL_DATA, &out->train,
+                          &out->eval);
     if (st == DT_OK) st = dt_world_agree(dt_comm_create_host(&out->mesh, &out->comm));
     if (st == DT_OK && fetches(config)) st = fetch_weights(out);
     if (st != DT_OK) dt_job_close(out);

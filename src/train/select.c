@@ -8,34 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows in a random order that depends on the seed alone: the `n` of lowest key. */
-typedef struct keyed_row {
-    uint64_t key;
-    int64_t row;
-} keyed_row;
-
-static int by_key(const void *a, const void *b)
-{
-    const keyed_row *x = a, *y = b;
-    if (x->key != y->key) return x->key < y->key ? -1 : 1;
-    return (x->row > y->row) - (x->row < y->row);
-}
-
-static dt_status choose_rows(const dt_job *job, keyed_row **out)
-{
-    int64_t rows = dt_dataset_rows(job->train);
-    keyed_row *row = NULL;
-    DT_TRY(dt_alloc((size_t)rows + 1, sizeof *row, &row));
-    for (int64_t i = 0; i < rows; i++) {
-        uint32_t w[4];
-        dt_rng_words((uint64_t)job->config->run->seed, DT_RNG_SELECT, 0, (uint64_t)i, w);
-        row[i] = (keyed_row){(uint64_t)w[0] << 32 | w[1], i};
-    }
-    qsort(row, (size_t)rows, sizeof *row, by_key);
-    *out = row;
-    return DT_OK;
-}
-
 /* One row as one sequence of T positions; `key0` + position keys its random draws. */
 static dt_status put_row(dt_exec *exec, const dt_program_io *io, dt_row row, int64_t key0)
 {
@@ -44,9 +16,10 @@ static dt_status put_row(dt_exec *exec, const dt_program_io *io, dt_row row, int
     DT_TRY(dt_alloc((size_t)t * 4, sizeof *buf, &buf));
     int32_t *tokens = buf, *pos = buf + t, *targets = buf + 2 * t, *key = buf + 3 * t;
     for (int64_t i = 0; i < t; i++) {
-        tokens[i] = i < n ? row.ids[i] : 0;
-        pos[i] = i < n ? (int32_t)i : 0;
-        targets[i] = i + 1 < n && i + 1 >= row.loss_from ? row.ids[i + 1] : -1;
+        int32_t at = (int32_t)i;
+        tokens[i] = i < n ? dt_row_id(row, at) : 0;
+        pos[i] = i < n ? at : 0;
+        targets[i] = i + 1 < n && dt_row_is_target(row, at + 1) ? dt_row_id(row, at + 1) : -1;
         key[i] = (int32_t)(key0 + i);
     }
     dt_status st = dt_exec_put_i32(exec, io->tokens, tokens);
@@ -60,17 +33,17 @@ static dt_status put_row(dt_exec *exec, const dt_program_io *io, dt_row row, int
 /* Sums squared gradients of `samples` rows, this data rank taking every D-th. */
 static dt_status run_samples(dt_job *job, dt_exec *exec, const dt_program_io *io, int64_t samples)
 {
-    keyed_row *row = NULL;
+    int64_t *row = NULL;
     int64_t rows = dt_dataset_rows(job->train), step = job->mesh.size[DT_AXIS_DATA];
-    DT_TRY(choose_rows(job, &row));
+    DT_TRY(dt_alloc((size_t)rows, sizeof *row, &row));
+    dt_status st = dt_dataset_draw(job->train, DT_RNG_SELECT, row);
     if (samples > rows) {
         dt_log(DT_LOG_WARN, "fish.samples: %lld asked for, the training set has %lld rows: all are used",
                (long long)samples, (long long)rows);
         samples = rows;
     }
-    dt_status st = DT_OK;
     for (int64_t i = job->mesh.coord[DT_AXIS_DATA]; st == DT_OK && i < samples; i += step) {
-        st = put_row(exec, io, dt_dataset_row(job->train, row[i].row), i * job->config->data->seq_len);
+        st = put_row(exec, io, dt_dataset_row(job->train, row[i]), i * job->config->data->seq_len);
         if (st == DT_OK) st = dt_exec_run(exec, DT_PROLOGUE);
         if (st == DT_OK) st = dt_exec_run(exec, DT_MICRO);
         if (st == DT_OK) st = dt_exec_run(exec, DT_EPILOGUE);

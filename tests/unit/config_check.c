@@ -60,8 +60,8 @@ Test(config_check, reads_the_example_of_the_main_job)
     cr_expect(c->delta[0]->lora->rank == 8 && c->delta[0]->lora->alpha == 16 && !c->delta[0]->lora->rs);
     cr_assert_eq(c->delta[0]->n_target, 1);
     cr_expect_str_eq(c->delta[0]->target[0], "re:.*(q|k|v|o|gate|up|down)_proj");
-    cr_expect_str_eq(c->data->train->jsonl, "../shared/data/e2e/train.jsonl");
-    cr_expect(c->data->eval->examples == 512 && c->data->train->examples == 0);
+    cr_expect_str_eq(c->data->train[0]->jsonl, "../shared/data/e2e/train.jsonl");
+    cr_expect(c->data->eval->examples == 512 && c->data->train[0]->examples == 0);
     cr_expect(c->data->seq_len == 256 && c->data->packing && !c->data->has_add_bos);
     cr_expect(c->parallel->tensor == 2 && !c->parallel->sequence);
     cr_expect(c->train->steps == 300 && c->train->global_batch == 16 && c->train->micro_batch == 2);
@@ -342,9 +342,14 @@ Test(config_check, combinations_that_no_number_of_ranks_mends)
     expect_error("delta { name: 'x' }", NULL,
                  "c:1:1: delta[0]: no method is given; expected one of lora, fish, full, bitfit");
     expect_error("data { train {} }", NULL,
-                 "c:1:8: data.train: no jsonl is given: expected the path of a file of rows");
+                 "c:1:8: data.train[0]: no jsonl is given: expected the path of a file of rows (or tokens: of ids)");
+    expect_error("data { train { jsonl: 'a' } train { jsonl: 'a' tokens: 'b' } }", NULL,
+                 "c:1:29: data.train[1]: jsonl and tokens are both given: expected one of them");
+    expect_error("data { train { jsonl: 'a' weight: 0 } }", NULL, "c:1:35: data.train[0].weight: 0 is not > 0");
+    expect_error("data { chat { template { user {} } } }", NULL,
+                 "c:1:15: data.chat.template: no assistant is given: expected what stands around its turns");
     expect_error("data { eval { examples: 3 } }", NULL,
-                 "c:1:8: data.eval: no jsonl is given: expected the path of a file of rows");
+                 "c:1:8: data.eval: no jsonl is given: expected the path of a file of rows (or tokens: of ids)");
 }
 
 Test(config_check, combinations_with_the_ranks)
@@ -368,6 +373,7 @@ Test(config_check, a_run_that_trains_needs_its_parts)
     expect_check("run={}", 1, 0, NULL);
     expect_check("data={}", 1, 1, "data.train: not given: expected the rows to train on");
     expect_check("data={}", 1, 0, NULL);
+    expect_check("data.eval.weight=2", 1, 0, "data.eval.weight: given, but every row of data.eval is evaluated once");
     expect_check("delta=[]", 1, 1, "delta: not given: expected at least one");
     expect_check("delta=[]", 1, 0, NULL);
     expect_check("train.eval_every=5", 1, 1, NULL);

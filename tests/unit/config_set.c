@@ -97,6 +97,21 @@ Test(config_set, keeps_what_is_in_the_message_it_enters)
     EXPECT_TEXT("tree {\n  i32: 1\n  wide: 2\n}\n", "tree={i32: 1 wide: 1}", "tree.wide=2");
 }
 
+Test(config_set, without_an_index_the_only_element_is_meant)
+{
+    EXPECT_TEXT("children {\n  i32: 1\n}\n", "children.i32=1");
+    EXPECT_TEXT("children {\n  i32: 3\n  wide: 2\n}\n", "children[0].i32=1", "children.wide=2", "children.i32=3");
+    dt_places places = {0};
+    ProtobufCMessage *all;
+    cr_assert_eq(dt_message_new(&every__all__descriptor, &all), DT_OK);
+    cr_assert_eq(dt_set_apply(all, "children=[{i32: 1}, {i32: 2}]", &places), DT_OK, "%s", dt_error_text());
+    cr_expect_eq(dt_set_apply(all, "children.i32=3", &places), DT_ERR_CONFIG);
+    cr_expect_str_eq(dt_error_text(),
+                     "--set children.i32=3: children has 2 elements: say which one, such as children[0]");
+    protobuf_c_message_free_unpacked(all, NULL);
+    dt_places_free(&places);
+}
+
 Test(config_set, errors_of_paths)
 {
     expect_error("i32", "--set i32: expected path=value");
@@ -113,7 +128,7 @@ Test(config_set, errors_of_paths)
     expect_error("i32.x=1", "--set i32.x=1: i32 has no fields: it is of type int32");
     expect_error("i32[0]=1", "--set i32[0]=1: i32 is not repeated: it takes no index");
     expect_error("child[0].i32=1", "--set child[0].i32=1: child is not repeated: it takes no index");
-    expect_error("children.i32=1", "--set children.i32=1: children is repeated: say which one, such as children[0]");
+    expect_error("children.i32[0]=1", "--set children.i32[0]=1: children[0]: i32 is not repeated: it takes no index");
     expect_error("ints[3]=1", "--set ints[3]=1: ints[3] is past the end; [2] would append");
     expect_error("ints[99999999999999999999]=1",
                  "--set ints[99999999999999999999]=1: ints[9223372036854775807] is past the end; [2] would append");

@@ -59,24 +59,31 @@ TestSuite(data, .init = set_up, .fini = tear_down);
 
 static const dt_data_options PLAIN = {.seq_len = 16, .add_bos = -1, .add_eos = -1};
 
+static dt_status open_file(const char *path, const dt_data_options *options, dt_dataset **set)
+{
+    const dt_source source = {.jsonl = path};
+    return dt_dataset_open(&source, 1, tok, options, set);
+}
+
 static dt_dataset *open_text(const char *rows, dt_data_options options)
 {
     dt_dataset *set;
     write_file("rows.jsonl", rows, strlen(rows));
-    OK(dt_dataset_open(jsonl, tok, &options, &set));
+    OK(open_file(jsonl, &options, &set));
     return set;
 }
 
-/* "abc<" for ids: a letter each, ( for BOS, ) for EOS; | in front of the first that may be a target. */
+/* "(ab|c)" for ids: a letter each, ( for BOS, ) for EOS; | where targets begin and where they end. */
 static const char *spell(dt_row row)
 {
     static char text[256];
-    int n = 0;
+    int n = 0, within = 0;
     for (int32_t i = 0; i < row.n; i++) {
-        if (i == row.loss_from) text[n++] = '|';
-        text[n++] = row.ids[i] == BOS ? '(' : row.ids[i] == EOS ? ')' : (char)('a' + row.ids[i]);
+        int32_t id = dt_row_id(row, i);
+        if (dt_row_is_target(row, i) != within) text[n++] = '|';
+        within = dt_row_is_target(row, i);
+        text[n++] = id == BOS ? '(' : id == EOS ? ')' : (char)('a' + id);
     }
-    if (row.loss_from == row.n) text[n++] = '|';
     text[n] = '\0';
     return text;
 }
@@ -95,21 +102,21 @@ Test(data, rows_carry_bos_eos_and_loss_as_asked)
 {
     static const char text[] = "{\"text\":\"abc\"}", pair[] = "{\"prompt\":\"ab\",\"completion\":\"xyz\"}";
     dt_data_options o = PLAIN;
-    check_row(text, o, "|(abc");
+    check_row(text, o, "(|abc");
     check_row(pair, o, "(ab|xyz)"); // EOS is always behind a completion
     o.loss_on_prompt = 1;
-    check_row(pair, o, "|(abxyz)");
+    check_row(pair, o, "(|abxyz)");
     o = PLAIN;
     o.add_bos = 0;
-    check_row(text, o, "|abc");
+    check_row(text, o, "a|bc");
     check_row(pair, o, "ab|xyz)");
     o.add_eos = 1;
-    check_row(text, o, "|abc)");
+    check_row(text, o, "a|bc)");
     o.add_eos = 0;
     check_row(pair, o, "ab|xyz");
     load_tokenizer("{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"add_eos_token\":true}");
-    check_row(text, PLAIN, "|abc)");
-    check_row("{\"prompt\":\"\",\"completion\":\"x\"}", PLAIN, "|x)");
+    check_row(text, PLAIN, "a|bc)");
+    check_row("{\"prompt\":\"\",\"completion\":\"x\"}", PLAIN, "x|)");
     check_row("{\"prompt\":\"ab\",\"completion\":\"\"}", PLAIN, "ab|)");
 }
 
@@ -119,9 +126,9 @@ Test(data, other_keys_blank_lines_and_line_ends_are_let_be)
                                 "\t{ \"completion\" : \"c\\u0064\", \"prompt\" : \"b\" } \n{\"text\":\"a</s>b\"}",
                                 PLAIN);
     cr_assert_eq(dt_dataset_rows(set), 3);
-    cr_assert_str_eq(spell(dt_dataset_row(set, 0)), "|(ab");
+    cr_assert_str_eq(spell(dt_dataset_row(set, 0)), "(|ab");
     cr_assert_str_eq(spell(dt_dataset_row(set, 1)), "(b|cd)");
-    cr_assert_str_eq(spell(dt_dataset_row(set, 2)), "|(a)b");
+    cr_assert_str_eq(spell(dt_dataset_row(set, 2)), "(|a)b");
     dt_dataset_destroy(set);
 }
 
@@ -134,10 +141,10 @@ Test(data, long_rows_are_cut_and_counted)
                                 o);
     int64_t targets;
     cr_assert(dt_dataset_rows(set) == 4 && dt_dataset_rows_cut(set) == 3 && dt_dataset_rows_skipped(set) == 0);
-    cr_assert_str_eq(spell(dt_dataset_row(set, 0)), "|(abc");
-    cr_assert_str_eq(spell(dt_dataset_row(set, 1)), "|(abc");
+    cr_assert_str_eq(spell(dt_dataset_row(set, 0)), "(|abc");
+    cr_assert_str_eq(spell(dt_dataset_row(set, 1)), "(|abc");
     cr_assert_str_eq(spell(dt_dataset_row(set, 2)), "(a|bc");
-    cr_assert_str_eq(spell(dt_dataset_row(set, 3)), "(abc|"); // nothing of the completion is left
+    cr_assert_str_eq(spell(dt_dataset_row(set, 3)), "(abc"); // nothing of the completion is left
     OK(dt_dataset_targets(set, 3, &targets));
     cr_assert_eq(targets, 0);
     dt_dataset_destroy(set);
@@ -145,11 +152,13 @@ Test(data, long_rows_are_cut_and_counted)
 
 Test(data, max_rows_takes_the_first)
 {
-    dt_data_options o = PLAIN;
-    o.max_rows = 2;
-    dt_dataset *set = open_text("{\"text\":\"a\"}\n{\"text\":\"b\"}\n{\"text\":\"c\"}\nnot read\n", o);
+    static const char rows[] = "{\"text\":\"a\"}\n{\"text\":\"b\"}\n{\"text\":\"c\"}\nnot read\n";
+    const dt_source source = {.jsonl = jsonl, .max_rows = 2};
+    dt_dataset *set;
+    write_file("rows.jsonl", rows, strlen(rows));
+    OK(dt_dataset_open(&source, 1, tok, &PLAIN, &set));
     cr_assert_eq(dt_dataset_rows(set), 2);
-    cr_assert_str_eq(spell(dt_dataset_row(set, 1)), "|(b");
+    cr_assert_str_eq(spell(dt_dataset_row(set, 1)), "(|b");
     dt_dataset_destroy(set);
 }
 
@@ -162,7 +171,7 @@ static void check_refused(dt_data_options options, const char *rows, size_t byte
     dt_dataset *set;
     snprintf(expected, sizeof expected, "%s%s", status == DT_ERR_DATA ? jsonl : "", message);
     write_file("rows.jsonl", rows, bytes);
-    cr_assert_eq(dt_dataset_open(jsonl, tok, &options, &set), status, "%s: %s", rows, dt_error_text());
+    cr_assert_eq(open_file(jsonl, &options, &set), status, "%s: %s", rows, dt_error_text());
     cr_assert_str_eq(dt_error_text(), expected, "%s: %s", rows, dt_error_text());
 }
 
@@ -176,11 +185,11 @@ static const struct {
     {"{\"completion\":\"a\"}", ": prompt: is missing, expected a string"},
     {"{\"prompt\":\"a\",\"completion\":[]}", ": completion: is an array, expected a string"},
     {"{\"question\":\"a\",\"answer\":\"b\"}",
-     ": a row of {\"question\", \"answer\"}, expected {\"text\"} or {\"prompt\", \"completion\"}"},
+     ": a row of {\"question\", \"answer\"}, expected {\"text\"}, {\"prompt\", \"completion\"} or {\"messages\"}"},
     {"{\"text\":\"a\",\"completion\":\"b\"}",
-     ": a row of {\"text\", \"completion\"}, expected {\"text\"} or {\"prompt\", \"completion\"}"},
-    {"{}", ": a row of {}, expected {\"text\"} or {\"prompt\", \"completion\"}"},
-    {"[1]", ": not an object, expected {\"text\"} or {\"prompt\", \"completion\"}"},
+     ": a row of {\"text\", \"completion\"}, expected {\"text\"}, {\"prompt\", \"completion\"} or {\"messages\"}"},
+    {"{}", ": a row of {}, expected {\"text\"}, {\"prompt\", \"completion\"} or {\"messages\"}"},
+    {"[1]", ": not an object, expected {\"text\"}, {\"prompt\", \"completion\"} or {\"messages\"}"},
     {"{\"text\":\"a\",\"text\":\"b\"}", ": text: stands there twice"},
     {"{\"text\":\"a\"", ": not valid JSON at byte 13"},
     {"{\"text\":\"a\"} {}", ": more text behind the JSON value, at byte 14"},
@@ -214,7 +223,7 @@ Test(data, bad_rows_may_be_skipped_and_counted)
     dt_dataset *set = open_text(rows.data, o);
     cr_assert(dt_dataset_rows(set) == N_BAD && dt_dataset_rows_skipped(set) == N_BAD);
     for (int i = 0; i < N_BAD; i++) {
-        char expected[] = {'|', '(', (char)('a' + i), '\0'};
+        char expected[] = {'(', '|', (char)('a' + i), '\0'};
         cr_assert_str_eq(spell(dt_dataset_row(set, i)), expected);
     }
     dt_dataset_destroy(set);
@@ -239,11 +248,11 @@ Test(data, what_no_row_can_mend_is_refused)
     o.add_bos = 1;
     check_refused(o, "{\"text\":\"a\"}", 12, DT_ERR_CONFIG,
                   "data.add_bos: the tokenizer has no such token to put there; set it to false");
-    cr_assert_eq(dt_dataset_open(folder, tok, &o, &set), DT_ERR_IO);
+    cr_assert_eq(open_file(folder, &o, &set), DT_ERR_IO);
     snprintf(expected, sizeof expected, "%s: cannot read: Is a directory", folder);
     cr_assert_str_eq(dt_error_text(), expected);
     snprintf(jsonl, sizeof jsonl, "%s/none.jsonl", folder);
-    cr_assert_eq(dt_dataset_open(jsonl, tok, &o, &set), DT_ERR_IO);
+    cr_assert_eq(open_file(jsonl, &o, &set), DT_ERR_IO);
     snprintf(expected, sizeof expected, "%s: cannot open: No such file or directory", jsonl);
     cr_assert_str_eq(dt_error_text(), expected);
 }
@@ -306,10 +315,10 @@ static int check_sequence(dt_dataset *set, int64_t s, int *seen)
         cr_assert_eq(starts[k], t);
         cr_assert_leq(t + row.n, T);
         for (int32_t i = 0; i < row.n; i++, t++) {
-            int has_loss = i + 1 < row.n && i + 1 >= row.loss_from;
-            cr_assert_eq(q.tokens[t], row.ids[i]);
+            int has_loss = i + 1 < row.n && dt_row_is_target(row, i + 1);
+            cr_assert_eq(q.tokens[t], dt_row_id(row, i));
             cr_assert_eq(q.pos[t], i); // attention reaches back to t - pos[t], the row's first id
-            cr_assert_eq(q.targets[t], has_loss ? row.ids[i + 1] : -1);
+            cr_assert_eq(q.targets[t], has_loss ? dt_row_id(row, i + 1) : -1);
             targets += has_loss;
         }
     }
