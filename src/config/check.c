@@ -150,7 +150,8 @@ dt_status dt_config_check(const Dtrain__Config *config, int ranks, int need_trai
     if (ranks < 1 || ranks % tensor != 0) {
         return dt_fail_field(NULL, "parallel.tensor", "%d does not divide the number of ranks, %d", tensor, ranks);
     }
-    if (config->data->eval && config->data->eval->has_weight)
-        return dt_fail_field(NULL, "data.eval.weight", "given, but every row of data.eval is evaluated once");
+    if (config->data->eval && config->data->eval->weight != 1)
+        return dt_fail_field(NULL, "data.eval.weight", "%g, but every row of data.eval is evaluated once",
+                             config->data->eval->weight);
     return need_train ? check_training(config, ranks / tensor) : DT_OK;
 }

@@ -33,19 +33,21 @@ dt_status dt_order_make(const int64_t *rows, const double *weight, int n, int sh
     dt_order order = {.seed = seed, .shuffle = shuffle, .n = n};
     double sum = 0;
     DT_TRY(dt_alloc((size_t)n, sizeof *order.source, &order.source));
-    for (int s = 0; s < n; s++) sum += weight[s];
-    for (int s = 0; s < n; s++) {
-        order.source[s] =
-            (dt_order_source){.rows = rows[s], .first = order.total, .share = llround(weight[s] / sum * ONE)};
-        order.total += rows[s];
+    for (int i = 0; i < n; i++) sum += weight[i];
+    for (int i = 0; i < n; i++) {
+        order.source[i] =
+            (dt_order_source){.rows = rows[i], .first = order.total, .share = llround(weight[i] / sum * ONE)};
+        order.total += rows[i];
     }
     for (int64_t i = 0; n > 1 && i < order.total; i++) take_turn(&order)->draws++;
     if (n == 1) order.source[0].draws = order.total;
-    for (int s = 0; s < n; s++) {
-        if (order.source[s].draws > 0) continue;
+    int s = 0;
+    while (s < n && order.source[s].draws > 0) s++;
+    if (s < n) {
+        const long long total = order.total;
         dt_order_free(&order);
         return dt_fail(DT_ERR_CONFIG, "data.train[%d].weight: %g of %g: not one of the %lld rows of an epoch", s,
-                       weight[s], sum, (long long)order.total);
+                       weight[s], sum, total);
     }
     *out = order;
     return DT_OK;

@@ -77,7 +77,7 @@ static dt_status verify_checksum(const dt_map *map, const dt_pulse *pulse, const
     const header *h = (const header *)map->data;
     const uint32_t *word = (const uint32_t *)(h + 1);
     uint64_t hash = 0;
-    DT_TRY(hash_blocks(word, h->words * (int64_t)sizeof *word, pulse, &hash));
+    DT_TRY(hash_blocks(word, even(h->words) * (int64_t)sizeof *word, pulse, &hash));
     DT_TRY(hash_blocks(word + even(h->words), h->rows * (int64_t)sizeof(dt_rows_entry), pulse, &hash));
     if (hash != h->checksum) *damage = "its checksum is wrong";
     return DT_OK;
@@ -167,13 +167,18 @@ dt_status dt_rows_writer_append(dt_rows_writer *w, const uint32_t *ids, int64_t 
 
 dt_status dt_rows_writer_finish(dt_rows_writer *w, const dt_digest *key, dt_rows *out)
 {
-    const uint32_t zero = 0;
-    const int64_t table = w->n * (int64_t)sizeof *w->entry;
+    const int64_t words = w->words + w->used, table = w->n * (int64_t)sizeof *w->entry;
     dt_map map;
+    if (words & 1) w->block[w->used++] = 0; // a block is never full here
     DT_TRY(write_block(w));
-    if (w->words & 1) DT_TRY(dt_draft_write(&w->draft, &zero, sizeof zero));
     DT_TRY(dt_draft_write(&w->draft, w->entry, (size_t)table));
-    header h = {.version = VERSION, .order = ORDER, .words = w->words, .rows = w->n, .skipped = w->skipped};
+    header h;
+    memset(&h, 0, sizeof h); // what lies between its members too
+    h.version = VERSION;
+    h.order = ORDER;
+    h.words = words;
+    h.rows = w->n;
+    h.skipped = w->skipped;
     memcpy(h.magic, MAGIC, sizeof MAGIC);
     memcpy(h.key, key->hex, sizeof h.key);
     h.checksum = w->checksum;

@@ -36,7 +36,7 @@ static dt_status read_header(const dt_shard *shard, dt_id_type type, size_t *byt
             return dt_fail(DT_ERR_DATA, "%s: a header of llm.c with version %d, expected %d", shard->path, head[1],
                            HEADERS[i].version);
         if (HEADERS[i].type != type)
-            return dt_fail(DT_ERR_DATA, "%s: its header says %s, data...dtype %s", shard->path,
+            return dt_fail(DT_ERR_DATA, "%s: its header says %s, but dtype is %s", shard->path,
                            type_name(HEADERS[i].type), type_name(type));
         if (head[2] < 0 || HEADER_BYTES + (size_t)head[2] * width(type) != shard->map.bytes)
             return dt_fail(DT_ERR_DATA, "%s: its header says %d ids, which are not what %zu bytes hold", shard->path,

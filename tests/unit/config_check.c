@@ -373,7 +373,7 @@ Test(config_check, a_run_that_trains_needs_its_parts)
     expect_check("run={}", 1, 0, NULL);
     expect_check("data={}", 1, 1, "data.train: not given: expected the rows to train on");
     expect_check("data={}", 1, 0, NULL);
-    expect_check("data.eval.weight=2", 1, 0, "data.eval.weight: given, but every row of data.eval is evaluated once");
+    expect_check("data.eval.weight=2", 1, 0, "data.eval.weight: 2, but every row of data.eval is evaluated once");
     expect_check("delta=[]", 1, 1, "delta: not given: expected at least one");
     expect_check("delta=[]", 1, 0, NULL);
     expect_check("train.eval_every=5", 1, 1, NULL);

@@ -436,3 +436,82 @@ Test(data, the_fingerprint_changes_with_rows_and_layout)
     dt_dataset_destroy(again);
     dt_dataset_destroy(set);
 }
+
+/* ---- several sources ---- */
+
+static dt_status open_two(double first, double second, int shuffle, dt_dataset **set)
+{
+    static char other[96];
+    dt_data_options o = PLAIN;
+    snprintf(other, sizeof other, "%s/other.jsonl", folder);
+    const dt_source sources[] = {{.jsonl = jsonl, .weight = first}, {.jsonl = other, .weight = second}};
+    write_file("rows.jsonl", "{\"text\":\"aa\"}\n{\"text\":\"ab\"}\n", 28);
+    write_file("other.jsonl", "{\"text\":\"xa\"}\n{\"text\":\"xb\"}\n{\"text\":\"xc\"}\n{\"text\":\"xd\"}\n", 56);
+    o.shuffle = shuffle;
+    o.seed = 3;
+    return dt_dataset_open(sources, 2, tok, &o, set);
+}
+
+Test(data, sources_are_mixed_by_weight_and_rows_are_numbered_through_them)
+{
+    dt_dataset *set;
+    int of_first = 0;
+    OK(open_two(2, 1, 1, &set));
+    cr_assert(dt_dataset_rows(set) == 6 && dt_dataset_sequences(set) == 6);
+    cr_expect_str_eq(spell(dt_dataset_row(set, 1)), "(|ab");
+    cr_expect_str_eq(spell(dt_dataset_row(set, 5)), "(|xd");
+    for (int64_t s = 0; s < 60; s++) {
+        int32_t tokens[16], pos[16], targets[16];
+        OK(dt_dataset_fill(set, s, tokens, pos, targets));
+        of_first += tokens[1] == 0;
+        if (s % 3 == 2) cr_expect_eq(of_first, (s + 1) / 3 * 2);
+    }
+    dt_dataset_destroy(set);
+}
+
+Test(data, the_fingerprint_changes_with_the_shares)
+{
+    dt_dataset *set, *twice, *other;
+    OK(open_two(1, 1, 1, &set));
+    OK(open_two(2, 2, 1, &twice));
+    OK(open_two(2, 1, 1, &other));
+    cr_expect_eq(dt_dataset_fingerprint(set), dt_dataset_fingerprint(twice));
+    cr_expect_neq(dt_dataset_fingerprint(set), dt_dataset_fingerprint(other));
+    dt_dataset_destroy(set);
+    dt_dataset_destroy(twice);
+    dt_dataset_destroy(other);
+}
+
+/* ---- bytes that no data set was made of ---- */
+
+/* Lines are changed at random: each is a row or an error that names its line, and nothing else. */
+Test(data, any_bytes_are_rows_or_errors)
+{
+    static const char *const SEEDS[] = {"{\"text\":\"abc\"}", "{\"prompt\":\"ab\",\"completion\":\"x\\u00e9\"}",
+                                        "{\"messages\":[{\"role\":\"user\",\"content\":\"ab\"},"
+                                        "{\"role\":\"assistant\",\"content\":\"c\"}]}"};
+    static const char BYTES[] = "{}[]\",:\\ntu0 \xE9\x80\n\0";
+    static const dt_chat chat = {
+        .name = "test", .frame = {{1, "", "", "", 0}, {1, "a", "", "b", 1}, {1, "", "", "c", 0}, {0, "", "", "", 0}}};
+    uint32_t state = 7;
+    int good = 0;
+    for (int i = 0; i < 6000; i++) {
+        char line[160];
+        size_t n = strlen(SEEDS[i % 3]);
+        memcpy(line, SEEDS[i % 3], n);
+        for (int change = 0; change < i % 4; change++) {
+            state = state * 1664525u + 1013904223u;
+            line[(state >> 8) % n] = BYTES[(state >> 24) % sizeof BYTES];
+        }
+        dt_data_options o = PLAIN;
+        dt_dataset *set = NULL;
+        o.chat = &chat;
+        write_file("rows.jsonl", line, n);
+        dt_status st = open_file(jsonl, &o, &set);
+        cr_assert(st == DT_OK || st == DT_ERR_DATA, "%.*s: %s", (int)n, line, dt_error_text());
+        if (st != DT_OK) cr_assert_eq(strncmp(dt_error_text(), jsonl, strlen(jsonl)), 0, "%s", dt_error_text());
+        good += st == DT_OK;
+        dt_dataset_destroy(set);
+    }
+    cr_expect(good > 1500 && good < 6000, "%d", good);
+}
