@@ -244,7 +244,7 @@ static void print_notes(const dt_report *p)
     else
         printf("\nAn all-reduce over %d data ranks moves %.3g times its payload over each rank's link.\n", data,
                2.0 * (data - 1) / data);
-    printf("Memory comes on top: the program itself, and the tokenised rows (4 bytes a token).\n");
+    printf("Memory comes on top: the program itself, and, without data.cache, the tokenised rows (4 bytes a token).\n");
 }
 
 static dt_status print_plan(const Dtrain__Config *config, int ranks, bool json)

@@ -221,6 +221,29 @@ Test(cli, lines_of_text_become_lines_of_ids)
     dt_spawn_free(&p);
 }
 
+Test(cli, rows_are_shown_with_their_ids_and_loss)
+{
+    char path[96], expected[256];
+    snprintf(path, sizeof path, "%s/letter", folder);
+    write_file(path, "A");
+    char *letter = run("tokenize %s --file %s --set data.add_bos=false", config, path);
+    int a = atoi(letter), b = a + 1;
+    free(letter);
+    snprintf(path, sizeof path, "%s/rows", folder);
+    write_file(path,
+               "{\"text\": \"AB\"}\n{\"prompt\": \"AA\", \"completion\": \"B\"}\n"
+               "{\"messages\": [{\"role\": \"assistant\", \"content\": \"AB\"}, {\"role\": \"user\", \"content\": "
+               "\"A\"}, {\"role\": \"assistant\", \"content\": \"B\"}]}\n");
+    snprintf(expected, sizeof expected,
+             "{\"ids\":[0,%d,%d,0],\"loss\":[[1,4]]}\n{\"ids\":[0,%d,%d,%d,0],\"loss\":[[3,5]]}\n"
+             "{\"ids\":[0,%d,%d,%d,%d,0],\"loss\":[[1,3],[4,6]]}\n",
+             a, b, a, a, b, a, b, a, b);
+    char *rows = run("tokenize %s --rows %s --set data.add_eos=true --set 'data.chat.template={user {} assistant {}}'",
+                     config, path);
+    cr_expect_str_eq(rows, expected, "%s", rows);
+    free(rows);
+}
+
 Test(cli, ids_are_those_of_the_sentencepiece_tokenizer)
 {
     if (!dt_path_exists(STORIES)) cr_skip_test("no " STORIES);
