@@ -6,7 +6,8 @@
 #ifndef DT_COMM_COMM_H
 #define DT_COMM_COMM_H
 
-#include "base/status.h" // dt_status
+#include "base/status.h"   // dt_status
+#include "device/device.h" // dt_device
 #include <stdbool.h>
 #include <stddef.h> // size_t
 #include <stdint.h> // int64_t
@@ -32,7 +33,15 @@ dt_status dt_mesh_make(int rank, int ranks, int tensor, int kv_heads, dt_mesh *o
 int dt_mesh_group_size(const dt_mesh *mesh, dt_axes axes);
 int dt_mesh_group_rank(const dt_mesh *mesh, dt_axes axes);
 
-typedef enum dt_comm_type { DT_COMM_F32, DT_COMM_F64, DT_COMM_I32, DT_COMM_I64, DT_COMM_BYTE } dt_comm_type;
+/** BF16 is moved by every table, but only a device's reduces it. */
+typedef enum dt_comm_type {
+    DT_COMM_F32,
+    DT_COMM_F64,
+    DT_COMM_I32,
+    DT_COMM_I64,
+    DT_COMM_BYTE,
+    DT_COMM_BF16
+} dt_comm_type;
 typedef enum dt_comm_op { DT_COMM_SUM, DT_COMM_MAX, DT_COMM_MIN } dt_comm_op;
 size_t dt_comm_type_size(dt_comm_type type);
 
@@ -54,6 +63,7 @@ typedef struct dt_comm_ops {
     /** buf of the group's rank `root` to every rank of the group. */
     dt_status (*broadcast)(dt_comm *comm, dt_axes axes, void *buf, int64_t count, dt_comm_type type, int root);
     void (*destroy)(dt_comm *comm);
+    int waits; /* for the device's work before it: such a collective cannot be part of a recording */
 } dt_comm_ops;
 
 /** A communicator is its table, its mesh and what the table keeps. */
@@ -70,6 +80,10 @@ struct dt_comm {
  *  axes that has more than one rank. Collective over the world. Destroy with dt_comm_destroy (collective). */
 dt_status dt_comm_create_host(const dt_mesh *mesh, dt_comm *out) DT_WARN_UNUSED;
 void dt_comm_destroy(dt_comm *comm);
+/** The table for the device's memory, over the same mesh: `host` itself where the device computes in host memory; NCCL
+ *  where every rank of a node has a GPU of its own, else (it refuses two ranks on one GPU) copies to and from the host
+ *  around `host`, which must live as long. Collective over the world. */
+dt_status dt_comm_create_device(dt_comm *host, dt_device *device, dt_comm *own, dt_comm **out) DT_WARN_UNUSED;
 
 /* ---- Control: always MPI_COMM_WORLD, whatever device computes. One thread at a time, as for a dt_comm. ---- */
 

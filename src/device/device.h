@@ -1,4 +1,5 @@
-/* What computes: memory and kernels behind one table. `cpu` is the reference; a CUDA device is one more table. */
+/* What computes: memory and kernels behind one table. `cpu` is the reference; `cuda` lives in a module of its own
+ * (libdtrain_cuda.so), opened when a job asks for it. */
 #ifndef DT_DEVICE_DEVICE_H
 #define DT_DEVICE_DEVICE_H
 
@@ -18,12 +19,23 @@ typedef struct dt_device_ops {
     void (*free)(dt_device *device, void *data);
     dt_status (*zero)(dt_device *device, void *data, size_t bytes);
     /** count elements, host fp32 <-> device elements of `size` bytes (act_size or acc_size); converts where they
-     * differ. */
+     * differ. After `put` the host's memory may be written again; after `get` the values are there: it waits for all
+     * work before it. */
     dt_status (*put)(dt_device *device, void *dst, size_t size, const float *src, size_t count);
     dt_status (*get)(dt_device *device, float *dst, const void *src, size_t size, size_t count);
     /** Plain bytes (integers). */
     dt_status (*put_bytes)(dt_device *device, void *dst, const void *src, size_t bytes);
     dt_status (*get_bytes)(dt_device *device, void *dst, const void *src, size_t bytes);
+    /** Waits until everything asked for is done, and tells what failed in it. NULL: nothing is ever pending. */
+    dt_status (*wait)(dt_device *device);
+    /** Scratch bytes that a kernel of the device needs for a call. NULL: what the op itself says. */
+    size_t (*workspace)(const dt_device *device, int kernel, const struct dt_call *call);
+    /** A sequence of kernel calls that runs many times the same: between begin and end calls are written down instead
+     * of run, replay runs them. NULL: the device does not record. */
+    dt_status (*record_begin)(dt_device *device);
+    dt_status (*record_end)(dt_device *device, void **recording);
+    dt_status (*replay)(dt_device *device, void *recording);
+    void (*recording_free)(dt_device *device, void *recording);
     void (*destroy)(dt_device *device);
 } dt_device_ops;
 

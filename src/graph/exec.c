@@ -11,9 +11,11 @@ struct dt_exec {
     dt_plan plan;
     unsigned char *arena;
     void *workspace;
-    void **data;      /* of each value */
-    bool *owned;      /* inputs and constants */
-    dt_op_time *time; /* by op number; NULL: not profiled */
+    void **data;                       /* of each value */
+    bool *owned;                       /* inputs and constants */
+    int runs[DT_PROGRAM_COUNT];        /* so far: the first one chooses algorithms, the second is recorded */
+    void *recording[DT_PROGRAM_COUNT]; /* NULL: none */
+    dt_op_time *time;                  /* by op number; NULL: not profiled */
     int times;
 };
 
@@ -70,6 +72,7 @@ static dt_status bind(dt_exec *e, dt_store *store)
             for (int k = 0; k < n->nout; k++) c->out[k].data = n->out[k] != DT_NONE ? e->data[n->out[k]] : NULL;
             c->workspace = e->workspace;
             c->comm = e->comm;
+            c->device = e->device;
         }
     }
     return DT_OK;
@@ -83,7 +86,7 @@ dt_status dt_exec_create(dt_graph *g, dt_device *device, dt_comm *comm, dt_store
     e->g = g;
     e->device = device;
     e->comm = comm;
-    DT_GOTO(dt_pass_plan(g, device->ops->act_size, device->ops->acc_size, device->threads, &e->plan), failed);
+    DT_GOTO(dt_pass_plan(g, device, &e->plan), failed);
     DT_GOTO(dt_alloc((size_t)g->values + 1, sizeof *e->data, &e->data), failed);
     DT_GOTO(dt_alloc((size_t)g->values + 1, sizeof *e->owned, &e->owned), failed);
     void *arena = NULL;
@@ -106,6 +109,8 @@ void dt_exec_destroy(dt_exec *e)
     if (e->arena != NULL) e->device->ops->free(e->device, e->arena);
     if (e->workspace != NULL) e->device->ops->free(e->device, e->workspace);
     dt_plan_free(&e->plan);
+    for (int pr = 0; pr < DT_PROGRAM_COUNT; pr++)
+        if (e->recording[pr] != NULL) e->device->ops->recording_free(e->device, e->recording[pr]);
     free(e->data);
     free(e->owned);
     free(e->time);
@@ -127,6 +132,7 @@ static dt_status timed(dt_exec *e, dt_program program, int64_t i)
     dt_cost cost = dt_call_cost(c, e->device->ops->act_size);
     double start = now();
     dt_status st = e->device->kernels[kernel](c);
+    if (st == DT_OK && e->device->ops->wait != NULL) st = e->device->ops->wait(e->device);
     t->seconds += now() - start;
     t->op = c->op;
     t->calls++;
@@ -161,17 +167,44 @@ dt_status dt_exec_times(const dt_exec *e, dt_op_time **out, int *n)
     return DT_OK;
 }
 
+/* Runs a call and, where it is timed, waits for it. */
+static dt_status run_call(dt_exec *e, dt_program program, int64_t i)
+{
+    const dt_call *c = &e->plan.call[program][i];
+    dt_status st = e->time == NULL ? e->device->kernels[e->plan.kernel[program][i]](c) : timed(e, program, i);
+    return dt_fail_in(st, "%s", c->op->name);
+}
+
+static dt_status run_calls(dt_exec *e, dt_program program)
+{
+    for (int64_t i = 0; i < e->plan.calls[program]; i++) DT_TRY(run_call(e, program, i));
+    return DT_OK;
+}
+
+static dt_status record(dt_exec *e, dt_program program)
+{
+    const dt_device_ops *ops = e->device->ops;
+    DT_TRY(ops->record_begin(e->device));
+    dt_status st = run_calls(e, program);
+    dt_status ended = ops->record_end(e->device, &e->recording[program]); /* whatever happened: recording must end */
+    return st != DT_OK ? st : ended;
+}
+
+static dt_status run_program(dt_exec *e, dt_program program)
+{
+    const dt_device_ops *ops = e->device->ops;
+    bool records = ops->replay != NULL && e->time == NULL && !e->comm->ops->waits && e->plan.calls[program] > 0;
+    if (!records || e->runs[program]++ == 0) return run_calls(e, program);
+    if (e->recording[program] == NULL) DT_TRY(record(e, program));
+    return ops->replay(e->device, e->recording[program]);
+}
+
 dt_status dt_exec_run(dt_exec *e, dt_program program)
 {
-    for (int64_t i = 0; i < e->plan.calls[program]; i++) {
-        const dt_call *c = &e->plan.call[program][i];
-        dt_status st = e->time == NULL ? e->device->kernels[e->plan.kernel[program][i]](c) : timed(e, program, i);
-        if (st == DT_OK) continue;
-        st = dt_fail_in(st, "%s", c->op->name);
-        if (e->comm->mesh.ranks > 1) dt_world_abort(st); /* the others may wait for this rank in a collective */
-        return st;
-    }
-    return DT_OK;
+    dt_status st = run_program(e, program);
+    if (st != DT_OK && e->comm->mesh.ranks > 1)
+        dt_world_abort(st); /* the others may wait for this rank in a collective */
+    return st;
 }
 
 void *dt_exec_data(const dt_exec *e, dt_val v)

@@ -112,7 +112,7 @@ typedef struct dt_value {
 
 /** An op's own attributes; each op casts it to its own struct. */
 typedef struct dt_attr {
-    _Alignas(8) unsigned char byte[64];
+    unsigned char byte[64] __attribute__((aligned(8)));
 } dt_attr;
 
 typedef struct dt_op dt_op;

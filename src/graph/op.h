@@ -22,9 +22,10 @@ typedef struct dt_call {
     dt_attr attr;
     int nin, nout;
     dt_tensor in[DT_MAX_IN], out[DT_MAX_OUT];
-    void *workspace; /* of the size that op->workspace asked for; shared by all calls */
-    dt_comm *comm;   /* for collectives */
-    int threads;     /* threads a kernel may use */
+    void *workspace; /* of the size that the kernel asked for; shared by all calls */
+    struct dt_device *device;
+    dt_comm *comm; /* for collectives */
+    int threads;   /* threads a kernel may use */
 } dt_call;
 
 /** Runs one call. Outputs are written whole, whatever was in them (unless they alias an input). */

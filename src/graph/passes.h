@@ -47,8 +47,8 @@ typedef struct dt_plan {
     int64_t peak_live_bytes; /* most bytes of temporaries alive at once: the floor of arena_bytes */
 } dt_plan;
 
-/** Liveness, one arena with fixed offsets, one call record a node. real_size: bytes of ACT and of ACC on the device. */
-dt_status dt_pass_plan(const dt_graph *g, size_t act_size, size_t acc_size, int threads, dt_plan *out) DT_WARN_UNUSED;
+/** Liveness, one arena with fixed offsets, one call record a node, the workspace that the device's kernels need. */
+dt_status dt_pass_plan(const dt_graph *g, const dt_device *device, dt_plan *out) DT_WARN_UNUSED;
 void dt_plan_free(dt_plan *plan);
 /** What one call costs. */
 dt_cost dt_call_cost(const dt_call *call, size_t real_size);

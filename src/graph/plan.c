@@ -88,8 +88,14 @@ static dt_status peak_of(const block *b, int64_t n, int64_t steps, int64_t *peak
     return DT_OK;
 }
 
+static size_t workspace_of(const dt_device *device, int kernel, const dt_call *call)
+{
+    if (device->ops->workspace != NULL) return device->ops->workspace(device, kernel, call);
+    return call->op->workspace != NULL ? call->op->workspace(call, device->ops->act_size) : 0;
+}
+
 /* One call record a node, in order, program by program. */
-static dt_status make_calls(const dt_graph *g, size_t act_size, int threads, dt_plan *plan)
+static dt_status make_calls(const dt_graph *g, const dt_device *device, dt_plan *plan)
 {
     for (int pr = 0; pr < DT_PROGRAM_COUNT; pr++) {
         int64_t n = 0;
@@ -103,14 +109,14 @@ static dt_status make_calls(const dt_graph *g, size_t act_size, int threads, dt_
             plan->call_node[pr][plan->calls[pr]] = i;
             plan->kernel[pr][plan->calls[pr]] = dt_op_index(node->op);
             dt_call *c = &plan->call[pr][plan->calls[pr]++];
-            *c =
-                (dt_call){.op = node->op, .attr = node->attr, .nin = node->nin, .nout = node->nout, .threads = threads};
+            *c = (dt_call){
+                .op = node->op, .attr = node->attr, .nin = node->nin, .nout = node->nout, .threads = device->threads};
             for (int k = 0; k < node->nin; k++) c->in[k] = tensor_of(g, node->in[k]);
             for (int k = 0; k < node->nout; k++) c->out[k] = tensor_of(g, node->out[k]);
             /* An absent operand has no data; one that is there gets its address in exec. Costs must tell them apart. */
             for (int k = 0; k < node->nin; k++) c->in[k].data = node->in[k] != DT_NONE ? c : NULL;
             for (int k = 0; k < node->nout; k++) c->out[k].data = node->out[k] != DT_NONE ? c : NULL;
-            size_t need = node->op->workspace != NULL ? node->op->workspace(c, act_size) : 0;
+            size_t need = workspace_of(device, plan->kernel[pr][plan->calls[pr] - 1], c);
             if ((int64_t)need > plan->workspace_bytes) plan->workspace_bytes = (int64_t)need;
         }
     }
@@ -161,15 +167,16 @@ static void reuse_storage(const dt_graph *g, const dt_plan *plan, size_t act_siz
     }
 }
 
-dt_status dt_pass_plan(const dt_graph *g, size_t act_size, size_t acc_size, int threads, dt_plan *out)
+dt_status dt_pass_plan(const dt_graph *g, const dt_device *device, dt_plan *out)
 {
+    const size_t act_size = device->ops->act_size, acc_size = device->ops->acc_size;
     dt_plan plan = {0};
     dt_status st = DT_OK;
     int32_t *first = NULL, *last = NULL, time = 0;
     dt_val *home = NULL;
     block *blocks = NULL;
     int64_t n = 0;
-    DT_GOTO(make_calls(g, act_size, threads, &plan), failed);
+    DT_GOTO(make_calls(g, device, &plan), failed);
     DT_GOTO(dt_alloc((size_t)g->values + 1, sizeof *first, &first), failed);
     DT_GOTO(dt_alloc((size_t)g->values + 1, sizeof *last, &last), failed);
     DT_GOTO(dt_alloc((size_t)g->values + 1, sizeof *home, &home), failed);

@@ -24,7 +24,7 @@ dt_status dt_evaluator_create(dt_job *job, int64_t sequences, dt_evaluator **out
     DT_GOTO(dt_pass_fuse(e->g), failed);
     DT_GOTO(dt_job_provide(job, e->g), failed);
     DT_GOTO(dt_job_bind_params(job, e->g), failed);
-    DT_GOTO(dt_exec_create(e->g, &job->device, &job->comm, job->store, &e->exec), failed);
+    DT_GOTO(dt_exec_create(e->g, &job->device, job->comm, job->store, &e->exec), failed);
     DT_GOTO(dt_alloc((size_t)(4 * sequences * job->seq), sizeof *e->batch, &e->batch), failed);
     DT_GOTO(dt_alloc((size_t)(sequences * job->seq), sizeof *e->nll, &e->nll), failed);
     *out = e;

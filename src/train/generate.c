@@ -57,7 +57,7 @@ static dt_status make_stage(dt_generator *gen, int64_t tokens, bool want_logits,
 static dt_status bind_stage(dt_generator *gen, stage *s)
 {
     dt_job *job = gen->job;
-    return dt_exec_create(s->g, &job->device, &job->comm, job->store, &s->exec);
+    return dt_exec_create(s->g, &job->device, job->comm, job->store, &s->exec);
 }
 
 static dt_status create(dt_generator *gen, const dt_ckpt *ck, int64_t prompt)

@@ -1,5 +1,6 @@
 /* Opening and closing a job. */
 #include "train/job.h"
+#include "device/module.h" // dt_device_cuda
 #include "train/sets.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,9 +34,12 @@ static int threads_of_rank(int ranks_of_node)
 
 static dt_status open_device(const Dtrain__Config *config, int ranks_of_node, dt_device *out)
 {
+    Dtrain__Precision precision = config->backbone->precision;
     if (config->device == DTRAIN__DEVICE__CUDA)
-        return dt_fail(DT_ERR_DEVICE,
-                       "device: CUDA: this build has no CUDA module (libdtrain_cuda.so); expected CPU or AUTO");
+        return dt_fail_in(dt_device_cuda(dt_world_node_rank(), precision != DTRAIN__PRECISION__FP32, out),
+                          "device: CUDA");
+    if (precision == DTRAIN__PRECISION__BF16)
+        return dt_fail(DT_ERR_CONFIG, "backbone.precision: BF16 is of GPUs; expected NATIVE or FP32 with device: CPU");
     return dt_device_cpu(threads_of_rank(ranks_of_node), out);
 }
 
@@ -128,7 +132,9 @@ dt_status dt_job_open(const Dtrain__Config *config, unsigned what, dt_job *out)
     if (st == DT_OK)
         st = dt_sets_open(config, out->tokenizer, what & DT_JOB_TRAIN_DATA, what & DT_JOB_EVAL_DATA, &out->train,
                           &out->eval);
-    if (st == DT_OK) st = dt_world_agree(dt_comm_create_host(&out->mesh, &out->comm));
+    if (st == DT_OK) st = dt_world_agree(dt_comm_create_host(&out->mesh, &out->host_comm));
+    if (st == DT_OK)
+        st = dt_world_agree(dt_comm_create_device(&out->host_comm, &out->device, &out->device_comm, &out->comm));
     if (st == DT_OK && fetches(config)) st = fetch_weights(out);
     if (st != DT_OK) dt_job_close(out);
     return st;
@@ -146,12 +152,13 @@ dt_status dt_job_open_plan(const Dtrain__Config *config, int ranks, dt_job *out)
 void dt_job_close(dt_job *job)
 {
     dt_store_destroy(job->store);
+    if (job->device_comm.ops != NULL) dt_comm_destroy(&job->device_comm);
     dt_device_destroy(&job->device);
     dt_deltas_destroy(&job->deltas);
     dt_dataset_destroy(job->train);
     dt_dataset_destroy(job->eval);
     dt_tokenizer_destroy(job->tokenizer);
-    if (job->comm.ops != NULL) dt_comm_destroy(&job->comm);
+    if (job->host_comm.ops != NULL) dt_comm_destroy(&job->host_comm);
     dt_backbone_close(job->backbone);
     *job = (dt_job){0};
 }

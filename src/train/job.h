@@ -14,7 +14,8 @@
 typedef struct dt_job {
     const Dtrain__Config *config;
     dt_mesh mesh;
-    dt_comm comm;
+    dt_comm host_comm, device_comm; /* for the host's memory, and the device's where that is another ... */
+    dt_comm *comm;                  /* ... and the one that serves the device: one of these two */
     dt_device device;
     dt_store *store;
     dt_backbone *backbone;

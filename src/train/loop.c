@@ -197,7 +197,7 @@ typedef struct wire_bytes {
 
 static wire_bytes wire_now(const run *r)
 {
-    const dt_comm *comm = &r->job.comm;
+    const dt_comm *comm = r->job.comm;
     wire_bytes w = {comm->bytes_sent[DT_AXES_DATA], 0};
     for (dt_axes a = 0; a <= DT_AXES_ALL; a++)
         if ((a & DT_AXES_TENSOR) != 0 && (a & DT_AXES_DATA) == 0) w.tensor += comm->bytes_sent[a];

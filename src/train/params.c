@@ -116,7 +116,7 @@ dt_status dt_job_apply_updates(dt_job *job, const dt_graph *like)
         dt_deltas_emit_updates(g);
         st = dt_graph_status(g);
     }
-    if (st == DT_OK) st = dt_exec_create(g, &job->device, &job->comm, job->store, &exec);
+    if (st == DT_OK) st = dt_exec_create(g, &job->device, job->comm, job->store, &exec);
     if (st == DT_OK) st = dt_exec_run(exec, DT_EPILOGUE);
     dt_exec_destroy(exec);
     dt_graph_destroy(g);

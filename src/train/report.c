@@ -87,7 +87,6 @@ static void count_program(const dt_trainer *t, const dt_plan *plan, dt_program p
  * store is its own, every value. */
 static dt_status bytes_beside(dt_job *job, const dt_mesh *mesh, dt_purpose purpose, bool expected, int64_t *out)
 {
-    const dt_device_ops *dev = job->device.ops;
     dt_graph *g = NULL;
     dt_program_io io;
     dt_plan plan;
@@ -95,7 +94,7 @@ static dt_status bytes_beside(dt_job *job, const dt_mesh *mesh, dt_purpose purpo
     const int64_t sequences = purpose == DT_FOR_FISHER ? 1 : job->config->train->micro_batch;
     DT_TRY(dt_job_build(job, mesh, purpose, sequences, job->seq, expected, &g, &io));
     DT_GOTO(dt_pass_fuse(g), done);
-    DT_GOTO(dt_pass_plan(g, dev->act_size, dev->acc_size, job->device.threads, &plan), done);
+    DT_GOTO(dt_pass_plan(g, &job->device, &plan), done);
     *out = plan.arena_bytes + plan.workspace_bytes;
     for (dt_val v = 0; v < g->values; v++) {
         dt_kind kind = g->value[v].kind;
@@ -128,10 +127,9 @@ static bool selects(const dt_deltas *deltas, bool *expected)
 /* Plans the step of one rank; t is the caller's to destroy. */
 static dt_status report_step(dt_job *job, const dt_mesh *mesh, dt_trainer *t, dt_rank_report *r)
 {
-    const dt_device_ops *dev = job->device.ops;
     dt_plan plan;
     DT_TRY(dt_trainer_build(job, mesh, t));
-    DT_TRY(dt_pass_plan(t->g, dev->act_size, dev->acc_size, job->device.threads, &plan));
+    DT_TRY(dt_pass_plan(t->g, &job->device, &plan));
     count_values(t, r);
     r->arena = plan.arena_bytes;
     r->workspace = plan.workspace_bytes;

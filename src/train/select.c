@@ -93,7 +93,7 @@ static dt_status collect(dt_job *job, const dt_graph *g, const dt_exec *exec, co
         *n = i + 1;
         if (st == DT_OK && acc != DT_NONE) st = dt_exec_get_f32(exec, acc, host);
         if (st == DT_OK)
-            st = job->comm.ops->all_reduce(&job->comm, DT_AXES_DATA, host, count, DT_COMM_F32, DT_COMM_SUM);
+            st = job->host_comm.ops->all_reduce(&job->host_comm, DT_AXES_DATA, host, count, DT_COMM_F32, DT_COMM_SUM);
     }
     free(weight);
     return st;
@@ -129,12 +129,12 @@ static dt_status select_one(dt_job *job, dt_delta *d)
     for (int64_t v = 0; v < g->values; v++) /* scored weights are only read: load them as weights */
         if (g->value[v].kind == DT_KIND_PARAM) g->value[v].kind = DT_KIND_WEIGHT;
     DT_GOTO(dt_weights_load(job->backbone, g, &job->device, store), agree);
-    DT_GOTO(dt_exec_create(g, &job->device, &job->comm, store, &exec), agree);
+    DT_GOTO(dt_exec_create(g, &job->device, job->comm, store, &exec), agree);
 agree:
     DT_GOTO(dt_world_agree(st), done);
     DT_GOTO(dt_world_agree(run_samples(job, exec, &io, samples)), done);
     DT_GOTO(dt_world_agree(collect(job, g, exec, d, score, &n)), done);
-    DT_GOTO(dt_world_agree(d->method->choose(d, score, n, &job->comm)), done);
+    DT_GOTO(dt_world_agree(d->method->choose(d, score, n, &job->host_comm)), done);
 done:
     for (int i = 0; i < n; i++) free((void *)(uintptr_t)score[i].value);
     free(score);

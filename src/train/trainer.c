@@ -105,7 +105,7 @@ dt_status dt_trainer_create(dt_job *job, const dt_ckpt *ck, dt_trainer *out)
     DT_TRY(dt_trainer_build(job, &job->mesh, &t));
     DT_GOTO(dt_job_provide(job, t.g), failed);
     DT_GOTO(bind_flat(&t), failed);
-    DT_GOTO(dt_exec_create(t.g, &job->device, &job->comm, job->store, &t.exec), failed);
+    DT_GOTO(dt_exec_create(t.g, &job->device, job->comm, job->store, &t.exec), failed);
     DT_GOTO(fill_params(&t, ck), failed);
     if (ck != NULL) DT_GOTO(dt_job_apply_updates(job, t.g), failed);
     if (t.local_steps > 1) DT_GOTO(remember_base(&t), failed);

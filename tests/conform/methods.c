@@ -74,7 +74,8 @@ static void open_job(tiny_model m, const char *config, bool f64)
     tiny_open(&t, m, config);
     t.sequences = SEQUENCES;
     OK(f64 ? dt_device_cpu_f64(1, &t.job.device) : dt_device_cpu(1, &t.job.device));
-    OK(dt_comm_create_host(&t.job.mesh, &t.job.comm));
+    OK(dt_comm_create_host(&t.job.mesh, &t.job.host_comm));
+    t.job.comm = &t.job.host_comm;
     OK(dt_store_create(&t.job.device, &t.job.store));
 }
 
@@ -82,7 +83,7 @@ static void close_job(void)
 {
     dt_store_destroy(t.job.store);
     dt_device_destroy(&t.job.device);
-    dt_comm_destroy(&t.job.comm);
+    dt_comm_destroy(&t.job.host_comm);
     tiny_close(&t);
 }
 
@@ -110,7 +111,7 @@ static void choose(void)
             score[n] = dt_job_slice(t.g, w);
             score[n++].value = value;
         }
-        OK(d->method->choose(d, score, n, &t.job.comm));
+        OK(d->method->choose(d, score, n, &t.job.host_comm));
         for (int k = 0; k < n; k++) free((void *)(uintptr_t)score[k].value);
     }
     free(selected);
@@ -230,7 +231,7 @@ static void check_gradients(tiny_model m, const char *method, const char *how, b
     build(DT_FOR_TRAINING, fuse);
     OK(dt_job_provide(&t.job, t.g));
     OK(dt_job_bind_params(&t.job, t.g));
-    OK(dt_exec_create(t.g, &t.job.device, &t.job.comm, t.job.store, &exec));
+    OK(dt_exec_create(t.g, &t.job.device, t.job.comm, t.job.store, &exec));
     put_batch(exec, &t.io, 0);
     perturb_params();
     for (dt_val v = 0; v < t.g->values; v++) {
@@ -334,7 +335,7 @@ static double evaluate(void)
 {
     float sum = 0;
     build(DT_FOR_EVAL, true);
-    OK(dt_exec_create(t.g, &t.job.device, &t.job.comm, t.job.store, &exec));
+    OK(dt_exec_create(t.g, &t.job.device, t.job.comm, t.job.store, &exec));
     put_batch(exec, &t.io, 0);
     memset(dt_exec_data(exec, t.io.loss), 0, sizeof sum);
     OK(dt_exec_run(exec, DT_PROLOGUE));
@@ -401,7 +402,7 @@ Test(methods, fisher_information_is_the_sum_of_squared_gradients)
         for (dt_val v = 0; v < t.g->values; v++) /* scored weights are only read */
             if (t.g->value[v].kind == DT_KIND_PARAM) t.g->value[v].kind = DT_KIND_WEIGHT;
         OK(dt_weights_load(&t.backbone, t.g, &t.job.device, t.job.store));
-        OK(dt_exec_create(t.g, &t.job.device, &t.job.comm, t.job.store, &exec));
+        OK(dt_exec_create(t.g, &t.job.device, t.job.comm, t.job.store, &exec));
         for (int example = 0; example < SEQUENCES; example++) {
             put_batch(exec, &t.io, example);
             loss();

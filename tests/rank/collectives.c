@@ -106,6 +106,7 @@ static void put(void *buf, int64_t at, int rank, int64_t i, dt_comm_type type)
     case DT_COMM_I32: ((int32_t *)buf)[at] = (int32_t)integer_of(rank, i, type); break;
     case DT_COMM_I64: ((int64_t *)buf)[at] = integer_of(rank, i, type); break;
     case DT_COMM_BYTE: ((uint8_t *)buf)[at] = (uint8_t)integer_of(rank, i, type); break;
+    case DT_COMM_BF16: break; /* of devices only */
     }
 }
 

@@ -35,7 +35,7 @@ static void whole_sequence(dt_job *job, const int32_t *ids, int64_t n, float *lo
     must(dt_deltas_attach(&job->deltas, g, DT_NONE, DT_NONE));
     must(dt_pass_shard(g, &mesh));
     must(dt_pass_fuse(g));
-    must(dt_exec_create(g, &job->device, &job->comm, job->store, &exec));
+    must(dt_exec_create(g, &job->device, job->comm, job->store, &exec));
     must(dt_exec_put_i32(exec, in, ids));
     must(dt_exec_put_i32(exec, batch.pos, pos));
     must(dt_exec_run(exec, DT_PROLOGUE));

@@ -1,6 +1,7 @@
 /* Fixed offsets in one arena: played through call by call, every value is still there when it is read, and the arena is
  * hardly larger than what lives at once. */
 #include "op/add.h"
+#include "unit/sizes.h"
 #include "unit/tiny.h"
 #include <stdlib.h>
 
@@ -123,7 +124,7 @@ static void read_outputs(memory *m, dt_program program)
 /* Two steps of three micro-batches. */
 static void check_plan(void)
 {
-    OK(dt_pass_plan(t.g, 4, 4, 1, &plan));
+    OK(dt_pass_plan(t.g, &device_fp32, &plan));
     memory m = new_memory(false);
     for (int step = 0; step < 2; step++) {
         for (int program = 0; program < DT_PROGRAM_COUNT; program++) {
@@ -190,7 +191,7 @@ Test(graph_plan, the_peak_is_what_lives_at_once)
         tiny_place(&t, 0, t.config->parallel->tensor);
         tiny_build(&t, DT_FOR_TRAINING);
         OK(dt_pass_fuse(t.g));
-        OK(dt_pass_plan(t.g, 4, 4, 1, &plan));
+        OK(dt_pass_plan(t.g, &device_fp32, &plan));
         cr_assert_eq(plan.peak_live_bytes, peak_of_micro(), "%s: %lld, not %lld", configs[c],
                      (long long)plan.peak_live_bytes, (long long)peak_of_micro());
         check_size();
@@ -206,7 +207,7 @@ Test(graph_plan, evaluation_needs_no_more_memory_for_more_layers)
         tiny_open(&t, (tiny_model){.layers = i == 0 ? 2 : 12}, configs[0]);
         tiny_build(&t, DT_FOR_EVAL);
         OK(dt_pass_fuse(t.g));
-        OK(dt_pass_plan(t.g, 4, 4, 1, &plan));
+        OK(dt_pass_plan(t.g, &device_fp32, &plan));
         bytes[i] = plan.arena_bytes;
         check_size();
         tiny_close(&t);
@@ -281,6 +282,6 @@ Test(graph_plan, a_result_of_another_type_has_storage_of_its_own, .init = begin,
     dt_val b = dt_scale(t.g, a, 3);
     t.g->value[b].type = DT_TYPE_ACC;
     dt_graph_mark_output(t.g, b);
-    OK(dt_pass_plan(t.g, 2, 4, 1, &plan));
+    OK(dt_pass_plan(t.g, &device_bf16, &plan));
     cr_assert_neq(plan.offset[a], plan.offset[b]);
 }

@@ -1,4 +1,5 @@
 /* Recomputation: what the backward may read of the forward, what it costs, what it saves. */
+#include "unit/sizes.h"
 #include "unit/tiny.h"
 
 static tiny t;
@@ -48,7 +49,7 @@ static dt_plan plan(void)
 {
     dt_plan p;
     OK(dt_pass_fuse(t.g));
-    OK(dt_pass_plan(t.g, sizeof(float), sizeof(float), 1, &p));
+    OK(dt_pass_plan(t.g, &device_fp32, &p));
     return p;
 }
 

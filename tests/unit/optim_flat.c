@@ -5,6 +5,7 @@
 #include "op/update.h"
 #include "op/xent.h"
 #include "train/trainer.h"
+#include "unit/sizes.h"
 #include "unit/tiny.h"
 #include <math.h>
 
@@ -122,7 +123,7 @@ Test(optim_flat, a_rank_may_hold_nothing_of_a_mask)
         cr_assert_eq(step.flat.n, 1);
         cr_assert_eq(step.flat.count, held_q[rank]);
         cr_assert_eq(step.flat.global_count, 3);
-        OK(dt_pass_plan(step.g, 4, 4, 1, &plan));
+        OK(dt_pass_plan(step.g, &device_fp32, &plan));
         dt_plan_free(&plan);
         close_step();
         open_masked_step("delta { fish {} } parallel { tensor: 4 }", "model.layers.0.self_attn.k_proj.weight", k, 4,

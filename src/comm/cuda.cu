@@ -1,0 +1,295 @@
+/* Communicators for a GPU's memory: NCCL, one for each set of axes; or, where ranks share a GPU, copies to and from the
+ * host around the host's own. */
+#include <cublasLt.h> // C++ headers, which must not come first out of ours
+#include <cuda_runtime.h>
+#include <nccl.h>
+extern "C" {
+#include "base/log.h"    // dt_log
+#include "base/memory.h" // dt_alloc
+#include "comm/comm.h"
+#include "device/cuda.h"
+}
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct cuda_comm {
+    dt_comm *host;
+    dt_device *device;
+    ncclComm_t nccl[DT_AXES_ALL + 1]; /* NULL: one rank, or not NCCL */
+    float *staging[2];                /* on the host, of ranks that share a GPU */
+    int64_t staged[2];                /* floats in each */
+} cuda_comm;
+
+static cuda_comm *impl_of(const dt_comm *comm)
+{
+    return (cuda_comm *)comm->impl;
+}
+
+static int group_size(const dt_comm *comm, dt_axes axes)
+{
+    return dt_mesh_group_size(&comm->mesh, axes);
+}
+
+/* Those of `axes` that have more than one rank. */
+static dt_axes live_axes(const dt_comm *comm, dt_axes axes)
+{
+    for (int a = 0; a < DT_AXIS_COUNT; a++)
+        if (comm->mesh.size[a] == 1) axes &= ~(1u << a);
+    return axes;
+}
+
+static void account(dt_comm *comm, dt_axes axes, int64_t count, dt_comm_type type)
+{
+    comm->bytes_sent[axes & DT_AXES_ALL] += count * (int64_t)dt_comm_type_size(type);
+}
+
+/* Over a group of one. */
+static dt_status copy_alone(dt_comm *comm, const void *send, void *recv, int64_t count, dt_comm_type type)
+{
+    if (send == recv || count == 0) return DT_OK;
+    return dt_cuda_check(cudaMemcpyAsync(recv, send, (size_t)count * dt_comm_type_size(type), cudaMemcpyDeviceToDevice,
+                                         dt_cuda_of(impl_of(comm)->device)->stream),
+                         "a copy");
+}
+
+static void cuda_comm_destroy(dt_comm *comm)
+{
+    cuda_comm *c = impl_of(comm);
+    for (dt_axes a = 0; a <= DT_AXES_ALL; a++)
+        if (c->nccl[a] != NULL && live_axes(comm, a) == a) ncclCommDestroy(c->nccl[a]);
+    for (int i = 0; i < 2; i++) free(c->staging[i]);
+    free(c);
+}
+
+/* ---- NCCL ---- */
+
+static dt_status check_nccl(ncclResult_t code, const char *what)
+{
+    if (code == ncclSuccess || code == ncclInProgress) return DT_OK;
+    return dt_fail(DT_ERR_COMM, "%s: %s (%s)", what, ncclGetErrorString(code), ncclGetLastError(NULL));
+}
+
+static ncclDataType_t nccl_type(dt_comm_type type)
+{
+    switch (type) {
+    case DT_COMM_F32: return ncclFloat32;
+    case DT_COMM_F64: return ncclFloat64;
+    case DT_COMM_I32: return ncclInt32;
+    case DT_COMM_I64: return ncclInt64;
+    case DT_COMM_BF16: return ncclBfloat16;
+    default: return ncclUint8;
+    }
+}
+
+static ncclRedOp_t nccl_op(dt_comm_op op)
+{
+    return op == DT_COMM_SUM ? ncclSum : op == DT_COMM_MAX ? ncclMax : ncclMin;
+}
+
+static dt_status nccl_all_reduce(dt_comm *comm, dt_axes axes, void *buf, int64_t count, dt_comm_type type,
+                                 dt_comm_op op)
+{
+    cuda_comm *c = impl_of(comm);
+    if (group_size(comm, axes) == 1 || count == 0) return DT_OK;
+    account(comm, axes, count, type);
+    return check_nccl(ncclAllReduce(buf, buf, (size_t)count, nccl_type(type), nccl_op(op), c->nccl[axes],
+                                    dt_cuda_of(c->device)->stream),
+                      "ncclAllReduce");
+}
+
+static dt_status nccl_all_gather(dt_comm *comm, dt_axes axes, const void *send, void *recv, int64_t count,
+                                 dt_comm_type type)
+{
+    cuda_comm *c = impl_of(comm);
+    if (group_size(comm, axes) == 1) return copy_alone(comm, send, recv, count, type);
+    account(comm, axes, count, type);
+    return check_nccl(
+        ncclAllGather(send, recv, (size_t)count, nccl_type(type), c->nccl[axes], dt_cuda_of(c->device)->stream),
+        "ncclAllGather");
+}
+
+static dt_status nccl_reduce_scatter(dt_comm *comm, dt_axes axes, const void *send, void *recv, int64_t count,
+                                     dt_comm_type type)
+{
+    cuda_comm *c = impl_of(comm);
+    if (group_size(comm, axes) == 1) return copy_alone(comm, send, recv, count, type);
+    account(comm, axes, count * group_size(comm, axes), type);
+    return check_nccl(ncclReduceScatter(send, recv, (size_t)count, nccl_type(type), ncclSum, c->nccl[axes],
+                                        dt_cuda_of(c->device)->stream),
+                      "ncclReduceScatter");
+}
+
+static dt_status nccl_broadcast(dt_comm *comm, dt_axes axes, void *buf, int64_t count, dt_comm_type type, int root)
+{
+    cuda_comm *c = impl_of(comm);
+    if (group_size(comm, axes) == 1) return DT_OK;
+    if (dt_mesh_group_rank(&comm->mesh, axes) == root) account(comm, axes, count, type);
+    return check_nccl(
+        ncclBroadcast(buf, buf, (size_t)count, nccl_type(type), root, c->nccl[axes], dt_cuda_of(c->device)->stream),
+        "ncclBroadcast");
+}
+
+/* Waits for what was begun without blocking, under the watchdog. */
+static dt_status settle(ncclComm_t comm)
+{
+    ncclResult_t state = ncclInProgress;
+    dt_watchdog_begin("ncclCommInitRank");
+    while (state == ncclInProgress && ncclCommGetAsyncError(comm, &state) == ncclSuccess) {}
+    dt_watchdog_end();
+    return check_nccl(state, "ncclCommInitRank");
+}
+
+/* The groups' ranks in the same order everywhere; a barrier between the id's way and its use. */
+static dt_status open_nccl(dt_comm *comm, cuda_comm *c)
+{
+    for (dt_axes axes = 1; axes <= DT_AXES_ALL; axes++) {
+        int ranks = group_size(comm, axes), rank = dt_mesh_group_rank(&comm->mesh, axes);
+        ncclUniqueId id;
+        memset(&id, 0, sizeof id);
+        if (ranks == 1) continue;
+        if (live_axes(comm, axes) != axes) { // the same group as that of fewer axes
+            c->nccl[axes] = c->nccl[live_axes(comm, axes)];
+            continue;
+        }
+        dt_status st = rank == 0 ? check_nccl(ncclGetUniqueId(&id), "ncclGetUniqueId") : DT_OK;
+        DT_TRY(dt_world_agree(st));
+        DT_TRY(c->host->ops->broadcast(c->host, axes, &id, (int64_t)sizeof id, DT_COMM_BYTE, 0));
+        DT_TRY(dt_world_barrier());
+        ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+        config.blocking = 0;
+        st = check_nccl(ncclCommInitRankConfig(&c->nccl[axes], ranks, id, rank, &config), "ncclCommInitRank");
+        if (st == DT_OK) st = settle(c->nccl[axes]);
+        DT_TRY(dt_world_agree(st));
+    }
+    return DT_OK;
+}
+
+/* ---- by way of the host ---- */
+
+static dt_status reserve(cuda_comm *c, int which, int64_t floats)
+{
+    if (c->staged[which] >= floats) return DT_OK;
+    free(c->staging[which]);
+    c->staging[which] = NULL;
+    c->staged[which] = 0;
+    DT_TRY(dt_alloc((size_t)floats, sizeof(float), &c->staging[which]));
+    c->staged[which] = floats;
+    return DT_OK;
+}
+
+/* What the host's table works in: BF16 travels as F32, so that it is summed in fp32. */
+static dt_comm_type host_type(dt_comm_type type)
+{
+    return type == DT_COMM_BF16 ? DT_COMM_F32 : type;
+}
+
+static dt_status fetch(cuda_comm *c, int which, const void *from, int64_t count, dt_comm_type type)
+{
+    size_t size = dt_comm_type_size(type);
+    DT_TRY(reserve(c, which, (int64_t)(((size_t)count * dt_comm_type_size(host_type(type)) + 3) / 4)));
+    if (type == DT_COMM_BF16) return c->device->ops->get(c->device, c->staging[which], from, size, (size_t)count);
+    return c->device->ops->get_bytes(c->device, c->staging[which], from, (size_t)count * size);
+}
+
+static dt_status send_back(cuda_comm *c, int which, void *to, int64_t count, dt_comm_type type)
+{
+    size_t size = dt_comm_type_size(type);
+    if (type == DT_COMM_BF16) return c->device->ops->put(c->device, to, size, c->staging[which], (size_t)count);
+    return c->device->ops->put_bytes(c->device, to, c->staging[which], (size_t)count * size);
+}
+
+static dt_status staged_all_reduce(dt_comm *comm, dt_axes axes, void *buf, int64_t count, dt_comm_type type,
+                                   dt_comm_op op)
+{
+    cuda_comm *c = impl_of(comm);
+    if (group_size(comm, axes) == 1) return DT_OK;
+    account(comm, axes, count, type);
+    DT_TRY(fetch(c, 0, buf, count, type));
+    DT_TRY(c->host->ops->all_reduce(c->host, axes, c->staging[0], count, host_type(type), op));
+    return send_back(c, 0, buf, count, type);
+}
+
+static dt_status staged_all_gather(dt_comm *comm, dt_axes axes, const void *send, void *recv, int64_t count,
+                                   dt_comm_type type)
+{
+    cuda_comm *c = impl_of(comm);
+    int ranks = group_size(comm, axes);
+    if (ranks == 1) return copy_alone(comm, send, recv, count, type);
+    account(comm, axes, count, type);
+    DT_TRY(fetch(c, 0, send, count, type));
+    DT_TRY(reserve(c, 1, count * ranks * 2));
+    DT_TRY(c->host->ops->all_gather(c->host, axes, c->staging[0], c->staging[1], count, host_type(type)));
+    return send_back(c, 1, recv, count * ranks, type);
+}
+
+static dt_status staged_reduce_scatter(dt_comm *comm, dt_axes axes, const void *send, void *recv, int64_t count,
+                                       dt_comm_type type)
+{
+    cuda_comm *c = impl_of(comm);
+    int ranks = group_size(comm, axes);
+    if (ranks == 1) return copy_alone(comm, send, recv, count, type);
+    account(comm, axes, count * ranks, type);
+    DT_TRY(fetch(c, 0, send, count * ranks, type));
+    DT_TRY(reserve(c, 1, count * 2));
+    DT_TRY(c->host->ops->reduce_scatter(c->host, axes, c->staging[0], c->staging[1], count, host_type(type)));
+    return send_back(c, 1, recv, count, type);
+}
+
+static dt_status staged_broadcast(dt_comm *comm, dt_axes axes, void *buf, int64_t count, dt_comm_type type, int root)
+{
+    cuda_comm *c = impl_of(comm);
+    if (group_size(comm, axes) == 1) return DT_OK;
+    if (dt_mesh_group_rank(&comm->mesh, axes) == root) account(comm, axes, count, type);
+    DT_TRY(fetch(c, 0, buf, count, type));
+    DT_TRY(c->host->ops->broadcast(c->host, axes, c->staging[0], count, host_type(type), root));
+    return send_back(c, 0, buf, count, type);
+}
+
+/* ---- opening ---- */
+
+static dt_comm_ops table(const char *name, int waits)
+{
+    dt_comm_ops ops = {};
+    ops.name = name;
+    ops.all_reduce = waits ? staged_all_reduce : nccl_all_reduce;
+    ops.all_gather = waits ? staged_all_gather : nccl_all_gather;
+    ops.reduce_scatter = waits ? staged_reduce_scatter : nccl_reduce_scatter;
+    ops.broadcast = waits ? staged_broadcast : nccl_broadcast;
+    ops.destroy = cuda_comm_destroy;
+    ops.waits = waits;
+    return ops;
+}
+
+/* Does any rank share its GPU with another? */
+static dt_status gpus_are_shared(int *shared)
+{
+    int gpus = 0;
+    DT_TRY(dt_cuda_check(cudaGetDeviceCount(&gpus), "cudaGetDeviceCount"));
+    int32_t more = dt_world_node_size() > gpus;
+    DT_TRY(dt_world_all_reduce(&more, 1, DT_COMM_I32, DT_COMM_MAX));
+    *shared = more;
+    return DT_OK;
+}
+
+extern "C" __attribute__((visibility("default"))) dt_status dt_cuda_comm_create(dt_comm *host, dt_device *device,
+                                                                                dt_comm *out)
+{
+    static const dt_comm_ops nccl = table("nccl", 0), staged = table("mpi through the host", 1);
+    cuda_comm *c = NULL;
+    int shared = 0;
+    DT_TRY(dt_world_agree(gpus_are_shared(&shared)));
+    DT_TRY(dt_world_agree(dt_alloc(1, sizeof *c, &c)));
+    c->host = host;
+    c->device = device;
+    out->ops = shared && host->mesh.ranks > 1 ? &staged : &nccl;
+    out->mesh = host->mesh;
+    memset(out->bytes_sent, 0, sizeof out->bytes_sent);
+    out->impl = c;
+    if (out->ops == &staged && dt_world_rank() == 0)
+        dt_log(DT_LOG_INFO, "ranks share a GPU, which NCCL refuses: they talk through the host, for tests only");
+    dt_status st = out->ops == &nccl ? open_nccl(out, c) : DT_OK;
+    if (st == DT_OK) return DT_OK;
+    cuda_comm_destroy(out);
+    out->ops = NULL;
+    return st;
+}

@@ -1,0 +1,41 @@
+/* What the parts of the CUDA module share: a device's stream, its libraries, and how their errors become ours. */
+#ifndef DT_DEVICE_CUDA_H
+#define DT_DEVICE_CUDA_H
+
+#include "device/device.h" // dt_device
+#include <cublasLt.h>      // cublasLtHandle_t
+#include <cuda_runtime.h>  // cudaStream_t
+
+/** A ring of pinned pieces through which host memory comes and goes without making the host wait for the device: a
+ *  piece is written again once the copy that left it is done. */
+enum { DT_CUDA_PIECES = 4, DT_CUDA_PIECE_BYTES = 8 << 20 };
+
+typedef struct dt_cuda {
+    int index;           /* of the GPU */
+    int processors;      /* streaming multiprocessors */
+    cudaStream_t stream; /* of everything that a step does */
+    cublasLtHandle_t lt;
+    void *lt_workspace;          /* [DT_CUDA_LT_BYTES] */
+    struct dt_cuda_plans *plans; /* of products, by shape: op/gemm_cuda.cu */
+    struct {
+        void *data;
+        cudaEvent_t done;
+    } piece[DT_CUDA_PIECES];
+    int next_piece;
+} dt_cuda;
+
+enum { DT_CUDA_LT_BYTES = 32 << 20 };
+
+static inline dt_cuda *dt_cuda_of(const dt_device *device)
+{
+    return (dt_cuda *)device->impl;
+}
+
+/** DT_OK, or DT_ERR_DEVICE (DT_ERR_MEMORY where memory ran out) with the library's own words behind `what`. */
+dt_status dt_cuda_check(cudaError_t code, const char *what) DT_WARN_UNUSED;
+dt_status dt_cuda_check_blas(cublasStatus_t code, const char *what) DT_WARN_UNUSED;
+
+/** Frees the plans of products. */
+void dt_cuda_plans_free(struct dt_cuda_plans *plans);
+
+#endif

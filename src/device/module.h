@@ -1,0 +1,26 @@
+/* The CUDA device's module: libdtrain_cuda.so, which has its own copy of nothing; it is opened only when asked for, so
+ * that a job on CPUs pays neither memory nor a driver for it. */
+#ifndef DT_DEVICE_MODULE_H
+#define DT_DEVICE_MODULE_H
+
+#include "device/device.h" // dt_device
+
+/** What the module offers. A module of another version is refused. */
+enum { DT_CUDA_MODULE_VERSION = 1 };
+typedef struct dt_cuda_module {
+    int version;
+    /** GPUs that this process may use; DT_ERR_DEVICE if there is no driver, too old a one, or no GPU. */
+    dt_status (*gpus)(int *count);
+    /** Opens GPU `gpu`, computing in bf16 or in fp32 (for comparison with the CPU). */
+    dt_status (*open)(int gpu, int bf16, dt_device *out);
+} dt_cuda_module;
+
+/** The GPU of the `node_rank`th of the ranks of this node, in bf16 or fp32. Opens the module, once a process: beside
+ * the program, in ../lib or .. as seen from there, or where the dynamic loader looks. Local. DT_ERR_DEVICE: no module,
+ * no driver, no GPU. */
+dt_status dt_device_cuda(int node_rank, int bf16, dt_device *out) DT_WARN_UNUSED;
+
+/** A function of the open module; NULL if none is open or it has none of the name. */
+void *dt_device_module_symbol(const char *name);
+
+#endif

@@ -1,0 +1,65 @@
+/* Matrix product on CUDA. Operands that are ACC (a delta's masters) are rounded to ACT in the workspace first: deltas
+ * are small beside what they are multiplied with. */
+#include "op/cuda.cuh"
+extern "C" {
+#include "op/matmul.h"
+}
+
+struct identity {
+    __device__ float operator()(float a, float b, int64_t i) const
+    {
+        return a;
+    }
+};
+
+/* Operand i goes in as ACT: unless all three are ACC, and the product is one of fp32. */
+static bool is_rounded(const dt_call *call, int i)
+{
+    bool exact = call->in[0].type == DT_TYPE_ACC && call->in[1].type == DT_TYPE_ACC && call->out[0].type == DT_TYPE_ACC;
+    return sizeof(act) != sizeof(float) && call->in[i].type == DT_TYPE_ACC && !exact;
+}
+
+static size_t rounded_bytes(const dt_call *call, int i)
+{
+    return is_rounded(call, i) ? ((size_t)count_of(&call->in[i]) * sizeof(act) + 255) / 256 * 256 : 0;
+}
+
+extern "C" size_t DT_CUDA_WORKSPACE(matmul)(const dt_call *call)
+{
+    return rounded_bytes(call, 0) + rounded_bytes(call, 1);
+}
+
+dt_status DT_CUDA_KERNEL(matmul)(const dt_call *call)
+{
+    const dt_matmul_attr *attr = DT_ATTR(dt_matmul_attr, call);
+    const dt_tensor *a = &call->in[0], *b = &call->in[1], *y = &call->out[0];
+    const dt_tensor *c = call->nin > 2 && call->in[2].data != NULL ? &call->in[2] : NULL;
+    const void *data[2] = {a->data, b->data};
+    char *room = (char *)call->workspace;
+    for (int i = 0; i < 2; i++) {
+        if (!is_rounded(call, i)) continue;
+        floats rounded = {room, true, true};
+        DT_TRY(map(call, count_of(&call->in[i]), DT_IN(call, i), DT_IN(call, i), rounded, identity()));
+        data[i] = room;
+        room += rounded_bytes(call, i);
+    }
+    if (c != NULL && c->data != y->data)
+        DT_TRY(map(call, count_of(y), floats_of(c), floats_of(c), floats_of(y), identity()));
+    const bool in_act = a->type == DT_TYPE_ACT || is_rounded(call, 0);
+    dt_cuda_product p = {attr->ta,
+                         attr->tb,
+                         y->dim[0],
+                         y->dim[1],
+                         a->dim[!attr->ta],
+                         (float)attr->alpha,
+                         data[0],
+                         a->dim[1],
+                         data[1],
+                         b->dim[1],
+                         c != NULL ? 1.0f : 0.0f,
+                         y->data,
+                         y->dim[1],
+                         in_act,
+                         y->type == DT_TYPE_ACT};
+    return DT_CUDA_KERNEL(gemm)(call, &p);
+}

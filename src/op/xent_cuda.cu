@@ -1,0 +1,206 @@
+/* Linear head with cross-entropy on CUDA: the logits of all tokens for a chunk of the vocabulary at a time, in the
+ * workspace. */
+#include "op/cuda.cuh"
+extern "C" {
+#include "op/xent.h"
+}
+
+/* Entries of a chunk: at most so many bytes of logits, in whole tiles of a product. */
+#define LOGIT_BYTES ((int64_t)256 << 20)
+
+struct head {
+    int64_t tokens, width, entries, chunk;
+    bool round_w; /* W is ACC: rounded to ACT chunk by chunk */
+};
+
+static head head_of(const dt_call *call)
+{
+    head a;
+    a.tokens = call->in[0].dim[0], a.width = call->in[0].dim[1], a.entries = call->in[1].dim[0];
+    a.chunk = LOGIT_BYTES / (4 * (a.tokens > 0 ? a.tokens : 1)) / 128 * 128;
+    if (a.chunk < 128) a.chunk = 128;
+    if (a.chunk > a.entries) a.chunk = (a.entries + 7) / 8 * 8;
+    a.round_w = sizeof(act) != sizeof(float) && call->in[1].type != call->in[0].type;
+    return a;
+}
+
+/* Pieces of the workspace, each aligned to 256 bytes. */
+struct pieces {
+    char *at;
+    size_t used;
+    void *take(size_t bytes)
+    {
+        void *piece = at + used;
+        used += (bytes + 255) / 256 * 256;
+        return piece;
+    }
+};
+
+struct scratch {
+    float *logits;    /* [N, chunk] */
+    act *rounded;     /* [chunk, C] of W */
+    float *max, *sum; /* [N] */
+    act *dlogits;     /* [N, chunk] */
+    float *dh;        /* [N, C] */
+    size_t bytes;
+};
+
+static scratch scratch_of(const dt_call *call, const head &a, bool gradient)
+{
+    scratch s = {};
+    pieces p = {(char *)call->workspace, 0};
+    s.logits = (float *)p.take((size_t)(a.tokens * a.chunk) * sizeof(float));
+    if (a.round_w) s.rounded = (act *)p.take((size_t)(a.chunk * a.width) * sizeof(act));
+    if (gradient) {
+        s.dlogits = (act *)p.take((size_t)(a.tokens * a.chunk) * sizeof(act));
+        s.dh = (float *)p.take((size_t)(a.tokens * a.width) * sizeof(float));
+    } else {
+        s.max = (float *)p.take((size_t)a.tokens * sizeof(float));
+        s.sum = (float *)p.take((size_t)a.tokens * sizeof(float));
+    }
+    s.bytes = p.used;
+    return s;
+}
+
+extern "C" size_t DT_CUDA_WORKSPACE(xent)(const dt_call *call)
+{
+    return scratch_of(call, head_of(call), false).bytes;
+}
+
+extern "C" size_t DT_CUDA_WORKSPACE(xent_grad)(const dt_call *call)
+{
+    return scratch_of(call, head_of(call), true).bytes;
+}
+
+struct identity {
+    __device__ float operator()(float a, float b, int64_t i) const
+    {
+        return a;
+    }
+};
+
+/* Rows [v, v + n) of W as ACT: where they are, or rounded. */
+static dt_status chunk_of_w(const dt_call *call, const head &a, const scratch &s, int64_t v, int64_t n, const void **w)
+{
+    const size_t size = call->in[1].type == DT_TYPE_ACT ? sizeof(act) : sizeof(float);
+    char *rows = (char *)call->in[1].data + (size_t)(v * a.width) * size;
+    *w = rows;
+    if (!a.round_w) return DT_OK;
+    floats from = {rows, false, (uintptr_t)rows % 32 == 0}, to = {s.rounded, true, true};
+    *w = s.rounded;
+    return map(call, n * a.width, from, from, to, identity());
+}
+
+static dt_status logits_of(const dt_call *call, const head &a, const scratch &s, const void *w, int64_t n)
+{
+    dt_cuda_product p = {false,   true, a.tokens, n,       a.width, 1,    call->in[0].data, a.width, w,
+                         a.width, 0,    s.logits, a.chunk, true,    false};
+    return DT_CUDA_KERNEL(gemm)(call, &p);
+}
+
+/* Takes the logits of a chunk into each row's running maximum and sum of e^(x - maximum), a block to a row. */
+static __global__ void sum_rows(int64_t chunk, int64_t v, int64_t n, int64_t offset, const int32_t *targets,
+                                const float *logits, float *max, float *sum, floats target)
+{
+    __shared__ float shared[32];
+    const int64_t row = blockIdx.x;
+    const float *x = logits + row * chunk;
+    if (targets[row] < 0) return;
+    float m = -INFINITY, s = 0;
+    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) m = fmaxf(m, x[j]);
+    m = block_max(m, shared);
+    const float before = v > 0 ? max[row] : -INFINITY;
+    m = fmaxf(m, before);
+    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) s += expf(x[j] - m);
+    s = block_sum(s, shared);
+    if (threadIdx.x != 0) return;
+    sum[row] = (v > 0 ? sum[row] * expf(before - m) : 0.0f) + s;
+    max[row] = m;
+    const int64_t wanted = targets[row] - offset - v;
+    if (target.data != NULL && wanted >= 0 && wanted < n) target.set(row, x[wanted]);
+}
+
+struct log_sum {
+    const int32_t *targets;
+    const float *max, *sum;
+    __device__ float operator()(float a, float b, int64_t n) const
+    {
+        return targets[n] >= 0 ? max[n] + logf(sum[n]) : 0.0f;
+    }
+};
+
+dt_status DT_CUDA_KERNEL(xent)(const dt_call *call)
+{
+    const head a = head_of(call);
+    const scratch s = scratch_of(call, a, false);
+    const int32_t *targets = DT_IN_I32(call, 2);
+    floats lse = DT_OUT(call, 0), target = DT_OUT(call, 1);
+    const dt_tensor *out = &call->out[1];
+    if (a.tokens == 0) return DT_OK;
+    if (target.data != NULL)
+        DT_TRY(dt_cuda_check(cudaMemsetAsync(out->data, 0, (size_t)a.tokens * sizeof(float), stream_of(call)),
+                             "cudaMemsetAsync"));
+    for (int64_t v = 0, n; v < a.entries; v += n) {
+        const void *w = NULL;
+        n = a.entries - v < a.chunk ? a.entries - v : a.chunk;
+        DT_TRY(chunk_of_w(call, a, s, v, n, &w));
+        DT_TRY(logits_of(call, a, s, w, n));
+        sum_rows<<<(unsigned)a.tokens, 256, 0, stream_of(call)>>>(a.chunk, v, n, call->in[1].off[0], targets, s.logits,
+                                                                  s.max, s.sum, target);
+        DT_TRY(launched());
+    }
+    if (lse.data == NULL) return DT_OK;
+    log_sum f = {targets, s.max, s.sum};
+    return map(call, a.tokens, lse, lse, lse, f);
+}
+
+/* Logits of a chunk become their derivatives: dlse softmax + dtarget onehot. */
+static __global__ void derive(int64_t rows, int64_t chunk, int64_t v, int64_t n, int64_t offset, const int32_t *targets,
+                              const float *logits, floats lse, floats dlse, floats dtarget, act *out)
+{
+    const int64_t row = blockIdx.x;
+    const bool counts = targets[row] >= 0;
+    const float of_lse = counts && dlse.data != NULL ? dlse[row] : 0.0f, l = counts ? lse[row] : 0.0f;
+    const float of_target = counts && dtarget.data != NULL ? dtarget[row] : 0.0f;
+    const int64_t wanted = counts ? targets[row] - offset - v : -1;
+    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) {
+        float d = of_lse != 0 ? of_lse * expf(logits[row * chunk + j] - l) : 0.0f;
+        if (j == wanted) d += of_target;
+        out[row * chunk + j] = (act)d;
+    }
+}
+
+dt_status DT_CUDA_KERNEL(xent_grad)(const dt_call *call)
+{
+    const head a = head_of(call);
+    const scratch s = scratch_of(call, a, true);
+    const dt_tensor *dh = &call->out[0], *dw = &call->out[1];
+    if (a.tokens == 0) return DT_OK;
+    for (int64_t v = 0, n; v < a.entries; v += n) {
+        const void *w = NULL;
+        n = a.entries - v < a.chunk ? a.entries - v : a.chunk;
+        DT_TRY(chunk_of_w(call, a, s, v, n, &w));
+        DT_TRY(logits_of(call, a, s, w, n));
+        derive<<<(unsigned)a.tokens, 256, 0, stream_of(call)>>>(a.tokens, a.chunk, v, n, call->in[1].off[0],
+                                                                DT_IN_I32(call, 2), s.logits, DT_IN(call, 3),
+                                                                DT_IN(call, 4), DT_IN(call, 5), s.dlogits);
+        DT_TRY(launched());
+        if (dh->data != NULL) { // summed over the chunks in fp32
+            dt_cuda_product p = {
+                false, false,   a.tokens, a.width, n, 1, s.dlogits, a.chunk, w, a.width, v > 0 ? 1.0f : 0.0f,
+                s.dh,  a.width, true,     false};
+            DT_TRY(DT_CUDA_KERNEL(gemm)(call, &p));
+        }
+        if (dw->data != NULL) {
+            dt_cuda_product p = {true,      false,    n,
+                                 a.width,   a.tokens, 1,
+                                 s.dlogits, a.chunk,  call->in[0].data,
+                                 a.width,   0,        (float *)dw->data + v * a.width,
+                                 a.width,   true,     false};
+            DT_TRY(DT_CUDA_KERNEL(gemm)(call, &p));
+        }
+    }
+    if (dh->data == NULL) return DT_OK;
+    floats from = {s.dh, false, true};
+    return map(call, a.tokens * a.width, from, from, floats_of(dh), identity());
+}

@@ -1,0 +1,419 @@
+/* gpu_ops [cpu]: every op on a GPU against the CPU in float64, in fp32 within 1e-5 and in bf16 within 1e-2 of the
+ * result's norm: results and gradients of every example of the table, and of shapes large and odd enough to reach all
+ * paths of the kernels. Outputs are poisoned first. Exit code 77 where there is no GPU; "cpu" takes the CPU in fp32 in
+ * its place, to test the test. A plain program, so that a machine without a test library can run it. */
+#include "base/hash.h" // dt_hash_string
+#include "base/rng.h"  // dt_rng_normal
+#include "device/module.h"
+#include "graph/exec.h"
+#include "op/add.h"
+#include "op/attention.h"
+#include "op/bias.h"
+#include "op/dropout.h"
+#include "op/embed.h"
+#include "op/gelu.h"
+#include "op/layernorm.h"
+#include "op/matmul.h"
+#include "op/op.h"
+#include "op/rmsnorm.h"
+#include "op/rope.h"
+#include "op/sparse.h"
+#include "op/swiglu.h"
+#include "op/xent.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void must(dt_status st)
+{
+    if (st == DT_OK) return;
+    fprintf(stderr, "gpu_ops: %s\n", dt_error_text());
+    exit(1);
+}
+
+static const dt_mesh alone = {0, 1, {1, 1, 1}, {0, 0, 0}};
+static uint64_t seed = 5;
+
+/* Of eight significant bits: bf16 holds it exactly. */
+static float short_normal(uint64_t stream, uint64_t i)
+{
+    union {
+        float f;
+        uint32_t u;
+    } x = {.f = dt_rng_normal(seed, DT_RNG_INIT, stream, i)};
+    x.u &= 0xffff0000u;
+    return x.f;
+}
+
+/* ---- larger cases ---- */
+
+typedef dt_val (*builder)(dt_graph *g);
+
+static dt_val matrix(dt_graph *g, const char *name, int64_t rows, int64_t cols)
+{
+    return dt_graph_param(g, name, 2, (int64_t[]){rows, cols}, NULL);
+}
+
+/* A computed value of type ACT: parameters are ACC, activations are not. */
+static dt_val activation(dt_graph *g, const char *name, int64_t rows, int64_t cols)
+{
+    return dt_graph_weight(g, name, 2, (int64_t[]){rows, cols}, DT_NO_SPLIT);
+}
+
+static dt_val integers(dt_graph *g, const char *name, int64_t n, int32_t (*at)(int64_t))
+{
+    int32_t *host = malloc((size_t)n * sizeof *host);
+    for (int64_t i = 0; i < n; i++) host[i] = at(i);
+    dt_val v = dt_graph_const(g, name, DT_TYPE_I32, 1, &n, host); /* copies */
+    free(host);
+    return v;
+}
+
+static int32_t packed_position(int64_t i)
+{
+    return (int32_t)(i % 200 < 70 ? i % 200 : i % 200 - 70);
+}
+static int32_t some_token(int64_t i)
+{
+    return (int32_t)(i * i % 97);
+}
+static int32_t some_target(int64_t i)
+{
+    return i % 7 == 0 ? -1 : (int32_t)(i * 31 % 5000);
+}
+static int32_t every_third(int64_t i)
+{
+    return (int32_t)(3 * i + i % 2);
+}
+static int32_t own_number(int64_t i)
+{
+    return (int32_t)i;
+}
+
+static dt_val large_matmul(dt_graph *g)
+{
+    return dt_matmul(g, activation(g, "a", 300, 264), matrix(g, "b", 72, 264), false, true, 0.5, DT_TYPE_ACT);
+}
+static dt_val odd_matmul(dt_graph *g)
+{
+    return dt_matmul(g, activation(g, "a", 37, 53), matrix(g, "b", 53, 5), false, false, 1, DT_TYPE_ACC);
+}
+static dt_val trained_matmul(dt_graph *g)
+{
+    return dt_matmul(g, matrix(g, "a", 64, 48), matrix(g, "b", 48, 80), false, false, 1, DT_TYPE_ACT);
+}
+static dt_val wide_rmsnorm(dt_graph *g)
+{
+    const int64_t c = 2048;
+    dt_val x = dt_scale(g, activation(g, "x", 33, c), 1.5);
+    return dt_rmsnorm(g, x, dt_graph_param(g, "gain", 1, &c, NULL), 1e-5);
+}
+static dt_val grouped_rmsnorm(dt_graph *g)
+{
+    const int64_t c = 64;
+    return dt_rmsnorm(g, matrix(g, "x", 130, 8 * c), dt_graph_weight(g, "gain", 1, &c, DT_NO_SPLIT), 1e-5);
+}
+static dt_val odd_rmsnorm(dt_graph *g)
+{
+    const int64_t c = 1031;
+    return dt_rmsnorm(g, matrix(g, "x", 5, c), dt_graph_param(g, "gain", 1, &c, NULL), 1e-5);
+}
+static dt_val wide_layernorm(dt_graph *g)
+{
+    const int64_t c = 1600;
+    return dt_layernorm(g, matrix(g, "x", 33, c), dt_graph_param(g, "gain", 1, &c, NULL),
+                        dt_graph_param(g, "bias", 1, &c, NULL), 1e-5);
+}
+static dt_val long_bias(dt_graph *g)
+{
+    const int64_t c = 100;
+    return dt_bias(g, activation(g, "x", 5000, c), dt_graph_param(g, "b", 1, &c, NULL));
+}
+static dt_val large_swiglu(dt_graph *g)
+{
+    return dt_swiglu(g, matrix(g, "gate", 130, 264), matrix(g, "up", 130, 264));
+}
+static dt_val odd_gelu(dt_graph *g)
+{
+    return dt_gelu(g, matrix(g, "x", 131, 57));
+}
+static dt_val attention_of(dt_graph *g, int64_t d, int64_t heads, int64_t kv, int64_t window)
+{
+    const int64_t n = 400, t = 200;
+    return dt_attention(g, matrix(g, "q", n, heads * d), matrix(g, "k", n, kv * d), matrix(g, "v", n, kv * d),
+                        integers(g, "pos", n, packed_position), t, d, heads, kv, 1 / sqrt((double)d), window);
+}
+static dt_val attention_64(dt_graph *g)
+{
+    return attention_of(g, 64, 4, 2, 0);
+}
+static dt_val attention_128(dt_graph *g)
+{
+    return attention_of(g, 128, 2, 2, 0);
+}
+static dt_val attention_window(dt_graph *g)
+{
+    return attention_of(g, 24, 6, 2, 50);
+}
+static dt_val long_rope(dt_graph *g)
+{
+    float f[32];
+    const int64_t half = 32;
+    for (int i = 0; i < half; i++) f[i] = (float)pow(10000, -i / 32.0);
+    dt_val frequency = dt_graph_const(g, "frequency", DT_TYPE_ACC, 1, &half, f);
+    return dt_rope(g, matrix(g, "x", 300, 256), dt_rope_table(g, integers(g, "pos", 300, own_number), frequency), 64);
+}
+static dt_val large_embed(dt_graph *g)
+{
+    return dt_embed(g, integers(g, "tokens", 700, some_token), matrix(g, "w", 97, 136));
+}
+static dt_val large_head(dt_graph *g)
+{
+    dt_val lse, target, targets = integers(g, "targets", 90, some_target);
+    dt_xent(g, matrix(g, "h", 90, 96), matrix(g, "w", 5000, 96), targets, &lse, &target);
+    return dt_nll(g, lse, target, targets);
+}
+static dt_val large_dropout(dt_graph *g)
+{
+    const int64_t one = 1;
+    g->train = true;
+    return dt_dropout(g, matrix(g, "x", 130, 134), integers(g, "key", 130, some_token),
+                      integers(g, "step", one, own_number), 0.3, 11, 12345);
+}
+static dt_val sparse_weight(dt_graph *g)
+{
+    const int64_t k = 1000;
+    dt_val idx = integers(g, "idx", k, every_third);
+    dt_val w = dt_scatter_add(g, activation(g, "w", 64, 72), idx, dt_graph_param(g, "val", 1, &k, NULL));
+    return dt_matmul(g, activation(g, "x", 264, 72), w, false, true, 1, DT_TYPE_ACT);
+}
+
+static const struct {
+    const char *name;
+    builder build;
+} larger[] = {
+    {"matmul, tall", large_matmul},
+    {"matmul, odd", odd_matmul},
+    {"matmul, both trained", trained_matmul},
+    {"rmsnorm, wide", wide_rmsnorm},
+    {"rmsnorm, of heads", grouped_rmsnorm},
+    {"rmsnorm, odd", odd_rmsnorm},
+    {"layernorm, wide", wide_layernorm},
+    {"bias, long", long_bias},
+    {"swiglu", large_swiglu},
+    {"gelu, odd", odd_gelu},
+    {"attention, D 64, packed, 4 heads on 2", attention_64},
+    {"attention, D 128", attention_128},
+    {"attention, D 24, window", attention_window},
+    {"rope", long_rope},
+    {"embed", large_embed},
+    {"head with cross-entropy", large_head},
+    {"dropout", large_dropout},
+    {"sparse update of a weight", sparse_weight},
+};
+enum { LARGER = sizeof larger / sizeof *larger };
+
+/* ---- one case on one device ---- */
+
+typedef struct bench {
+    dt_graph *g;
+    dt_device *device;
+    dt_comm host, own, *comm;
+    dt_store *store;
+    dt_exec *exec;
+    dt_val result;
+} bench;
+
+/* The case's result weighed by silu of fixed random numbers, so that every element counts differently. */
+static bool build(bench *b, int op, int variant)
+{
+    *b = (bench){0};
+    must(dt_graph_create(&b->g));
+    if (op < DT_OP_COUNT) {
+        if (dt_ops[op]->example == NULL || !dt_ops[op]->example(b->g, variant, &b->result)) {
+            dt_graph_destroy(b->g);
+            return false;
+        }
+    } else {
+        if (variant > 0) return false;
+        b->result = larger[op - DT_OP_COUNT].build(b->g);
+    }
+    must(dt_graph_status(b->g));
+    dt_graph_mark_output(b->g, b->result);
+    if (op < DT_OP_COUNT && dt_ops[op]->grad == NULL) return true;
+    const dt_value y = *dt_value_of(b->g, b->result);
+    int64_t count = dt_value_count(b->g, b->result);
+    float *weight = calloc((size_t)count, sizeof *weight);
+    for (int64_t i = 0; i < count; i++) weight[i] = short_normal(3, (uint64_t)i);
+    dt_val c = dt_graph_const(b->g, "weights of the loss", DT_TYPE_ACC, y.ndim, y.dim, weight);
+    free(weight);
+    dt_val loss = dt_sum(b->g, dt_swiglu(b->g, c, b->result));
+    must(dt_pass_grad(b->g, loss, DT_GRAD_SUM));
+    return true;
+}
+
+static void prepare(bench *b, dt_device *device, bool fuse)
+{
+    b->device = device;
+    must(dt_pass_shard(b->g, &alone));
+    if (fuse) must(dt_pass_fuse(b->g));
+    must(dt_comm_create_host(&alone, &b->host));
+    must(dt_comm_create_device(&b->host, device, &b->own, &b->comm));
+    must(dt_store_create(device, &b->store));
+    for (dt_val v = 0; v < b->g->values; v++) {
+        const dt_value *val = dt_value_of(b->g, v);
+        if (val->kind != DT_KIND_PARAM && val->kind != DT_KIND_WEIGHT) continue;
+        const int64_t count = dt_value_local_count(b->g, v);
+        const size_t size = val->type == DT_TYPE_ACT ? device->ops->act_size : device->ops->acc_size;
+        float *x = calloc((size_t)count + 1, sizeof *x);
+        void *data = NULL;
+        for (int64_t i = 0; i < count; i++) x[i] = short_normal(dt_hash_string(val->name), (uint64_t)i);
+        must(dt_store_new(b->store, val->name, (size_t)count * size, &data));
+        must(device->ops->put(device, data, size, x, (size_t)count));
+        free(x);
+    }
+    must(dt_exec_create(b->g, device, b->comm, b->store, &b->exec));
+}
+
+/* Every temporary starts as NaN; a state starts as zeros, as an accumulator does. */
+static void poison(bench *b)
+{
+    for (dt_val v = 0; v < b->g->values; v++) {
+        const dt_value *val = dt_value_of(b->g, v);
+        if (val->kind != DT_KIND_TEMP || val->type == DT_TYPE_I32 || val->base != DT_NONE) continue;
+        if (dt_exec_data(b->exec, v) == NULL) continue;
+        const int64_t count = dt_value_local_count(b->g, v);
+        float *x = calloc((size_t)count + 1, sizeof *x);
+        for (int64_t i = 0; i < count; i++) x[i] = NAN;
+        must(dt_exec_put_f32(b->exec, v, x));
+        free(x);
+    }
+}
+
+static void finish(bench *b)
+{
+    dt_exec_destroy(b->exec);
+    dt_store_destroy(b->store);
+    if (b->own.ops != NULL) dt_comm_destroy(&b->own);
+    dt_comm_destroy(&b->host);
+    dt_graph_destroy(b->g);
+}
+
+static float *fetch(bench *b, dt_val v, int64_t *count)
+{
+    *count = dt_value_local_count(b->g, v);
+    float *x = calloc((size_t)*count + 1, sizeof *x);
+    if (dt_value_of(b->g, v)->type == DT_TYPE_I32) {
+        int32_t *whole = calloc((size_t)*count + 1, sizeof *whole);
+        must(b->device->ops->get_bytes(b->device, whole, dt_exec_data(b->exec, v), 4 * (size_t)*count));
+        for (int64_t i = 0; i < *count; i++) x[i] = (float)whole[i];
+        free(whole);
+    } else {
+        must(dt_exec_get_f32(b->exec, v, x));
+    }
+    return x;
+}
+
+/* ---- comparison ---- */
+
+static double worst[2];
+static int failures;
+
+static void compare(bench *want, bench *got, dt_val a, dt_val b, double tolerance, const char *what, const char *of)
+{
+    int64_t n = 0, m = 0;
+    float *x = fetch(want, a, &n), *y = fetch(got, b, &m);
+    double error = 0, norm = 0;
+    for (int64_t i = 0; i < n; i++) {
+        error += ((double)y[i] - x[i]) * ((double)y[i] - x[i]);
+        norm += (double)x[i] * x[i];
+    }
+    double relative = norm > 0 ? sqrt(error / norm) : sqrt(error);
+    bool good = n == m && relative <= tolerance; /* false for NaN */
+    if (!good) {
+        printf("FAIL  %s, %s: off by %.3g of the norm, allowed %.1g\n", what, of, relative, tolerance);
+        failures++;
+    } else if (relative > worst[tolerance > 1e-3]) {
+        worst[tolerance > 1e-3] = relative;
+    }
+    free(x);
+    free(y);
+}
+
+static int cases;
+
+static void check(dt_device *reference, dt_device *device, int op, int variant, bool fuse, double tolerance)
+{
+    char what[128];
+    const char *name = op < DT_OP_COUNT ? dt_ops[op]->name : larger[op - DT_OP_COUNT].name;
+    bench want, got;
+    build(&want, op, variant);
+    build(&got, op, variant);
+    snprintf(what, sizeof what, "%s %d%s", name, variant, fuse ? " fused" : "");
+    prepare(&want, reference, fuse);
+    prepare(&got, device, fuse);
+    for (int round = 0; round < 3; round++) { /* run, recorded, replayed */
+        poison(&got);
+        for (dt_val v = 0; v < got.g->values; v++)
+            if (dt_value_of(got.g, v)->kind == DT_KIND_STATE && dt_value_of(got.g, v)->base == DT_NONE)
+                must(device->ops->zero(device, dt_exec_data(got.exec, v),
+                                       (size_t)dt_value_local_count(got.g, v) * device->ops->acc_size));
+        for (int pr = 0; pr < DT_PROGRAM_COUNT; pr++) {
+            if (round == 0) must(dt_exec_run(want.exec, (dt_program)pr));
+            must(dt_exec_run(got.exec, (dt_program)pr));
+        }
+        compare(&want, &got, want.result, got.result, tolerance, what, "result");
+        for (dt_val v = 0; v < want.g->values; v++) {
+            if (dt_value_of(want.g, v)->kind != DT_KIND_PARAM) continue;
+            dt_val a = dt_grad_of(want.g, v), b = dt_grad_of(got.g, v);
+            if (a != DT_NONE) compare(&want, &got, a, b, tolerance, what, dt_value_of(want.g, v)->name);
+        }
+    }
+    cases++;
+    finish(&want);
+    finish(&got);
+}
+
+/* Ops that write over what they read give another result the second time: updates, caches. */
+static bool repeats(int op)
+{
+    return op >= DT_OP_COUNT || dt_ops[op]->grad != NULL || dt_ops[op]->inplace[0] == 0;
+}
+
+static void check_device(dt_device *device, double tolerance)
+{
+    dt_device reference;
+    must(dt_device_cpu_f64(1, &reference));
+    for (int op = 0; op < DT_OP_COUNT + LARGER; op++) {
+        bench probe;
+        for (int variant = 0; repeats(op) && build(&probe, op, variant); variant++) {
+            dt_graph_destroy(probe.g);
+            for (int fuse = 0; fuse < 2; fuse++) check(&reference, device, op, variant, fuse, tolerance);
+        }
+    }
+    dt_device_destroy(&reference);
+}
+
+int main(int argc, char **argv)
+{
+    bool on_cpu = argc > 1 && strcmp(argv[1], "cpu") == 0;
+    if (argc > 2) seed = strtoull(argv[2], NULL, 10);
+    must(dt_world_init(&argc, &argv));
+    for (int bf16 = 0; bf16 < (on_cpu ? 1 : 2); bf16++) {
+        dt_device device;
+        dt_status st = on_cpu ? dt_device_cpu(1, &device) : dt_device_cuda(0, bf16, &device);
+        if (st == DT_ERR_DEVICE) {
+            printf("skipped: %s\n", dt_error_text());
+            dt_world_finalize();
+            return 77;
+        }
+        must(st);
+        check_device(&device, bf16 ? 1e-2 : 1e-5);
+        printf("%s: %d cases; worst %.2g of the norm\n", device.ops->name, cases, worst[bf16]);
+        cases = 0;
+        dt_device_destroy(&device);
+    }
+    dt_world_finalize();
+    return failures > 0;
+}
