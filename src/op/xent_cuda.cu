@@ -40,23 +40,24 @@ struct scratch {
     float *logits;    /* [N, chunk] */
     act *rounded;     /* [chunk, C] of W */
     float *max, *sum; /* [N] */
-    act *dlogits;     /* [N, chunk] */
-    float *dh;        /* [N, C] */
+    act *weights;     /* [N, chunk]: e^(logit - max), or the derivatives of the logits */
+    float *rows;      /* [N, C]: what the products with W sum up to */
     size_t bytes;
 };
 
-static scratch scratch_of(const dt_call *call, const head &a, bool gradient)
+static scratch scratch_of(const dt_call *call, const head &a, bool statistics, bool products)
 {
     scratch s = {};
     pieces p = {(char *)call->workspace, 0};
     s.logits = (float *)p.take((size_t)(a.tokens * a.chunk) * sizeof(float));
     if (a.round_w) s.rounded = (act *)p.take((size_t)(a.chunk * a.width) * sizeof(act));
-    if (gradient) {
-        s.dlogits = (act *)p.take((size_t)(a.tokens * a.chunk) * sizeof(act));
-        s.dh = (float *)p.take((size_t)(a.tokens * a.width) * sizeof(float));
-    } else {
+    if (statistics) {
         s.max = (float *)p.take((size_t)a.tokens * sizeof(float));
         s.sum = (float *)p.take((size_t)a.tokens * sizeof(float));
+    }
+    if (products) {
+        s.weights = (act *)p.take((size_t)(a.tokens * a.chunk) * sizeof(act));
+        s.rows = (float *)p.take((size_t)(a.tokens * a.width) * sizeof(float));
     }
     s.bytes = p.used;
     return s;
@@ -64,12 +65,12 @@ static scratch scratch_of(const dt_call *call, const head &a, bool gradient)
 
 extern "C" size_t DT_CUDA_WORKSPACE(xent)(const dt_call *call)
 {
-    return scratch_of(call, head_of(call), false).bytes;
+    return scratch_of(call, head_of(call), true, call->out[2].data != NULL).bytes;
 }
 
 extern "C" size_t DT_CUDA_WORKSPACE(xent_grad)(const dt_call *call)
 {
-    return scratch_of(call, head_of(call), true).bytes;
+    return scratch_of(call, head_of(call), false, true).bytes;
 }
 
 struct identity {
@@ -98,23 +99,42 @@ static dt_status logits_of(const dt_call *call, const head &a, const scratch &s,
     return DT_CUDA_KERNEL(gemm)(call, &p);
 }
 
-/* Takes the logits of a chunk into each row's running maximum and sum of e^(x - maximum), a block to a row. */
-static __global__ void sum_rows(int64_t chunk, int64_t v, int64_t n, int64_t offset, const int32_t *targets,
-                                const float *logits, float *max, float *sum, floats target)
+/* rows[N, C] (+)= x[N, n] W[n, C] of a chunk: the first one starts the sum. */
+static dt_status add_product(const dt_call *call, const head &a, const scratch &s, const void *w, int64_t v, int64_t n)
+{
+    dt_cuda_product p = {false,  false,   a.tokens, a.width, n, 1, s.weights, a.chunk, w, a.width, v > 0 ? 1.0f : 0.0f,
+                         s.rows, a.width, true,     false};
+    return DT_CUDA_KERNEL(gemm)(call, &p);
+}
+
+/* Takes the logits of a chunk into each row's running maximum and sum of e^(x - maximum), a block to a row. Where the
+ * products with W are wanted: leaves the weights, and brings the row's sum so far to the new maximum. */
+static __global__ void weigh_rows(int64_t chunk, int64_t width, int64_t v, int64_t n, int64_t offset,
+                                  const int32_t *targets, const float *logits, float *max, float *sum, floats target,
+                                  act *weights, float *rows)
 {
     __shared__ float shared[32];
     const int64_t row = blockIdx.x;
     const float *x = logits + row * chunk;
-    if (targets[row] < 0) return;
+    if (targets[row] < 0) {
+        for (int64_t j = threadIdx.x; j < n && weights != NULL; j += blockDim.x) weights[row * chunk + j] = (act)0.0f;
+        return;
+    }
     float m = -INFINITY, s = 0;
     for (int64_t j = threadIdx.x; j < n; j += blockDim.x) m = fmaxf(m, x[j]);
-    m = block_max(m, shared);
     const float before = v > 0 ? max[row] : -INFINITY;
-    m = fmaxf(m, before);
-    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) s += expf(x[j] - m);
-    s = block_sum(s, shared);
+    m = fmaxf(block_max(m, shared), before);
+    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) {
+        const float e = expf(x[j] - m);
+        s += e;
+        if (weights != NULL) weights[row * chunk + j] = (act)e;
+    }
+    s = block_sum(s, shared); // behind it no thread reads max[row] any more
+    const float correction = expf(before - m);
+    for (int64_t j = threadIdx.x; j < width && rows != NULL && v > 0; j += blockDim.x)
+        rows[row * width + j] *= correction;
     if (threadIdx.x != 0) return;
-    sum[row] = (v > 0 ? sum[row] * expf(before - m) : 0.0f) + s;
+    sum[row] = (v > 0 ? sum[row] * correction : 0.0f) + s;
     max[row] = m;
     const int64_t wanted = targets[row] - offset - v;
     if (target.data != NULL && wanted >= 0 && wanted < n) target.set(row, x[wanted]);
@@ -129,29 +149,69 @@ struct log_sum {
     }
 };
 
+struct divided { // by the row's sum; a row without a target is 0
+    const int32_t *targets;
+    const float *sum;
+    int64_t width;
+    __device__ float operator()(float x, float b, int64_t i) const
+    {
+        return targets[i / width] >= 0 ? x / sum[i / width] : 0.0f;
+    }
+};
+
 dt_status DT_CUDA_KERNEL(xent)(const dt_call *call)
 {
     const head a = head_of(call);
-    const scratch s = scratch_of(call, a, false);
+    const dt_tensor *expected = &call->out[2];
+    const scratch s = scratch_of(call, a, true, expected->data != NULL);
     const int32_t *targets = DT_IN_I32(call, 2);
-    floats lse = DT_OUT(call, 0), target = DT_OUT(call, 1);
-    const dt_tensor *out = &call->out[1];
+    floats target = DT_OUT(call, 1);
     if (a.tokens == 0) return DT_OK;
     if (target.data != NULL)
-        DT_TRY(dt_cuda_check(cudaMemsetAsync(out->data, 0, (size_t)a.tokens * sizeof(float), stream_of(call)),
+        DT_TRY(dt_cuda_check(cudaMemsetAsync(target.data, 0, (size_t)a.tokens * sizeof(float), stream_of(call)),
                              "cudaMemsetAsync"));
     for (int64_t v = 0, n; v < a.entries; v += n) {
         const void *w = NULL;
         n = a.entries - v < a.chunk ? a.entries - v : a.chunk;
         DT_TRY(chunk_of_w(call, a, s, v, n, &w));
         DT_TRY(logits_of(call, a, s, w, n));
-        sum_rows<<<(unsigned)a.tokens, 256, 0, stream_of(call)>>>(a.chunk, v, n, call->in[1].off[0], targets, s.logits,
-                                                                  s.max, s.sum, target);
+        weigh_rows<<<(unsigned)a.tokens, 256, 0, stream_of(call)>>>(a.chunk, a.width, v, n, call->in[1].off[0], targets,
+                                                                    s.logits, s.max, s.sum, target, s.weights, s.rows);
         DT_TRY(launched());
+        if (expected->data != NULL) DT_TRY(add_product(call, a, s, w, v, n));
     }
-    if (lse.data == NULL) return DT_OK;
     log_sum f = {targets, s.max, s.sum};
-    return map(call, a.tokens, lse, lse, lse, f);
+    for (int k = 0; k < 4; k += 3) { // lse, own
+        floats y = DT_OUT(call, k);
+        if (y.data != NULL) DT_TRY(map(call, a.tokens, y, y, y, f));
+    }
+    if (expected->data == NULL) return DT_OK;
+    divided by = {targets, s.sum, a.width};
+    floats rows = {s.rows, false, true};
+    return map(call, a.tokens * a.width, rows, rows, floats_of(expected), by);
+}
+
+/* dh = dlse e^(own - lse) expected + dtarget W[target]. */
+struct head_gradient {
+    int64_t width, first, entries;
+    const int32_t *targets;
+    floats own, lse, dlse, dtarget, w;
+    __device__ float operator()(float expected, float unused, int64_t i) const
+    {
+        const int64_t n = i / width, wanted = targets[n] - first;
+        if (targets[n] < 0) return 0.0f;
+        float dh = dlse.data != NULL ? dlse[n] * expf(own[n] - lse[n]) * expected : 0.0f;
+        if (dtarget.data != NULL && wanted >= 0 && wanted < entries) dh += dtarget[n] * w[wanted * width + i % width];
+        return dh;
+    }
+};
+
+dt_status DT_CUDA_KERNEL(xent_dh)(const dt_call *call)
+{
+    const dt_tensor *w = &call->in[2];
+    head_gradient f = {call->in[0].dim[1], w->off[0],      w->dim[0],      DT_IN_I32(call, 3), DT_IN(call, 1),
+                       DT_IN(call, 4),     DT_IN(call, 5), DT_IN(call, 6), floats_of(w)};
+    return map(call, count_of(&call->out[0]), DT_IN(call, 0), DT_IN(call, 0), DT_OUT(call, 0), f);
 }
 
 /* Logits of a chunk become their derivatives: dlse softmax + dtarget onehot. */
@@ -173,7 +233,7 @@ static __global__ void derive(int64_t rows, int64_t chunk, int64_t v, int64_t n,
 dt_status DT_CUDA_KERNEL(xent_grad)(const dt_call *call)
 {
     const head a = head_of(call);
-    const scratch s = scratch_of(call, a, true);
+    const scratch s = scratch_of(call, a, false, true);
     const dt_tensor *dh = &call->out[0], *dw = &call->out[1];
     if (a.tokens == 0) return DT_OK;
     for (int64_t v = 0, n; v < a.entries; v += n) {
@@ -183,24 +243,19 @@ dt_status DT_CUDA_KERNEL(xent_grad)(const dt_call *call)
         DT_TRY(logits_of(call, a, s, w, n));
         derive<<<(unsigned)a.tokens, 256, 0, stream_of(call)>>>(a.tokens, a.chunk, v, n, call->in[1].off[0],
                                                                 DT_IN_I32(call, 2), s.logits, DT_IN(call, 3),
-                                                                DT_IN(call, 4), DT_IN(call, 5), s.dlogits);
+                                                                DT_IN(call, 4), DT_IN(call, 5), s.weights);
         DT_TRY(launched());
-        if (dh->data != NULL) { // summed over the chunks in fp32
-            dt_cuda_product p = {
-                false, false,   a.tokens, a.width, n, 1, s.dlogits, a.chunk, w, a.width, v > 0 ? 1.0f : 0.0f,
-                s.dh,  a.width, true,     false};
-            DT_TRY(DT_CUDA_KERNEL(gemm)(call, &p));
-        }
+        if (dh->data != NULL) DT_TRY(add_product(call, a, s, w, v, n));
         if (dw->data != NULL) {
             dt_cuda_product p = {true,      false,    n,
                                  a.width,   a.tokens, 1,
-                                 s.dlogits, a.chunk,  call->in[0].data,
+                                 s.weights, a.chunk,  call->in[0].data,
                                  a.width,   0,        (float *)dw->data + v * a.width,
                                  a.width,   true,     false};
             DT_TRY(DT_CUDA_KERNEL(gemm)(call, &p));
         }
     }
     if (dh->data == NULL) return DT_OK;
-    floats from = {s.dh, false, true};
+    floats from = {s.rows, false, true};
     return map(call, a.tokens * a.width, from, from, floats_of(dh), identity());
 }
