@@ -5,8 +5,8 @@
 
 size_t dt_comm_type_size(dt_comm_type type)
 {
-    static const size_t size[] = {
-        [DT_COMM_F32] = 4, [DT_COMM_F64] = 8, [DT_COMM_I32] = 4, [DT_COMM_I64] = 8, [DT_COMM_BYTE] = 1, [DT_COMM_BF16] = 2};
+    static const size_t size[] = {[DT_COMM_F32] = 4, [DT_COMM_F64] = 8,  [DT_COMM_I32] = 4,
+                                  [DT_COMM_I64] = 8, [DT_COMM_BYTE] = 1, [DT_COMM_BF16] = 2};
     return size[type];
 }
 
