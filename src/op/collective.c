@@ -24,6 +24,22 @@ static size_t bytes_of(const dt_tensor *t, size_t real_size)
     return (size_t)pieces(t, t->ndim) * (t->type == DT_TYPE_I32 ? sizeof(int32_t) : real_size);
 }
 
+dt_status dt_parts_of(const dt_call *call, const dt_tensor *whole, const dt_tensor *part, size_t element_size,
+                      dt_parts *out)
+{
+    const dt_collective_attr *attr = DT_ATTR(dt_collective_attr, call);
+    dt_parts p = {dt_mesh_group_size(&call->comm->mesh, attr->axes), 1, element_size};
+    if (whole->dim[attr->dim] != p.ranks * part->dim[attr->dim])
+        return dt_fail(DT_ERR_INTERNAL, "%lld ranks' parts of %lld do not make %lld", (long long)p.ranks,
+                       (long long)part->dim[attr->dim], (long long)whole->dim[attr->dim]);
+    for (int i = 0; i < part->ndim; i++) {
+        if (i < attr->dim) p.pieces *= part->dim[i];
+        else p.run *= (size_t)part->dim[i];
+    }
+    *out = p;
+    return DT_OK;
+}
+
 /* A rank's part lies in one piece in the communicator's buffers; where it does not in the whole tensor, the whole is
  * put together in, or taken apart to, the workspace. */
 static size_t gather_workspace(const dt_call *call, size_t real_size)

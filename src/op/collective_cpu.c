@@ -23,34 +23,12 @@ dt_status DT_CPU_KERNEL(all_reduce)(const dt_call *call)
     return call->comm->ops->all_reduce(call->comm, attr->axes, y->data, count, comm_type(x), attr->op);
 }
 
-/* How `whole` is made of the parts of `ranks` ranks along one dimension: `pieces` rows, each of which is one run of
- * `run` bytes from every rank in turn. */
-typedef struct layout {
-    int64_t ranks, pieces;
-    size_t run;
-} layout;
-
-static dt_status layout_of(const dt_call *call, const dt_tensor *whole, const dt_tensor *part, layout *out)
-{
-    const dt_collective_attr *attr = DT_ATTR(dt_collective_attr, call);
-    layout l = {dt_mesh_group_size(&call->comm->mesh, attr->axes), 1, element_size(part)};
-    if (whole->dim[attr->dim] != l.ranks * part->dim[attr->dim])
-        return dt_fail(DT_ERR_INTERNAL, "%lld ranks' parts of %lld do not make %lld", (long long)l.ranks,
-                       (long long)part->dim[attr->dim], (long long)whole->dim[attr->dim]);
-    for (int i = 0; i < part->ndim; i++) {
-        if (i < attr->dim) l.pieces *= part->dim[i];
-        else l.run *= (size_t)part->dim[i];
-    }
-    *out = l;
-    return DT_OK;
-}
-
 dt_status DT_CPU_KERNEL(all_gather)(const dt_call *call)
 {
     const dt_axes axes = DT_ATTR(dt_collective_attr, call)->axes;
     const dt_tensor *x = &call->in[0], *y = &call->out[0];
-    layout l;
-    DT_TRY(layout_of(call, y, x, &l));
+    dt_parts l;
+    DT_TRY(dt_parts_of(call, y, x, element_size(x), &l));
     unsigned char *parts = l.pieces > 1 ? call->workspace : y->data, *to = y->data;
     DT_TRY(call->comm->ops->all_gather(call->comm, axes, x->data, parts, dt_tensor_count(x), comm_type(x)));
     for (int64_t i = 0; l.pieces > 1 && i < l.pieces; i++)
@@ -63,8 +41,8 @@ dt_status DT_CPU_KERNEL(reduce_scatter)(const dt_call *call)
 {
     const dt_axes axes = DT_ATTR(dt_collective_attr, call)->axes;
     const dt_tensor *x = &call->in[0], *y = &call->out[0];
-    layout l;
-    DT_TRY(layout_of(call, x, y, &l));
+    dt_parts l;
+    DT_TRY(dt_parts_of(call, x, y, element_size(y), &l));
     const unsigned char *from = x->data;
     unsigned char *parts = call->workspace;
     for (int64_t i = 0; l.pieces > 1 && i < l.pieces; i++)

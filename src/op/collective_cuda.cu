@@ -39,28 +39,6 @@ dt_status DT_CUDA_KERNEL(all_reduce)(const dt_call *call)
     return call->comm->ops->all_reduce(call->comm, attr->axes, y->data, count, comm_type(x), attr->op);
 }
 
-/* How `whole` is made of the parts of `ranks` ranks along one dimension: `pieces` rows, each of which is one run of
- * `run` bytes from every rank in turn. */
-struct layout {
-    int64_t ranks, pieces;
-    size_t run;
-};
-
-static dt_status layout_of(const dt_call *call, const dt_tensor *whole, const dt_tensor *part, layout *out)
-{
-    const dt_collective_attr *attr = DT_ATTR(dt_collective_attr, call);
-    layout l = {dt_mesh_group_size(&call->comm->mesh, attr->axes), 1, element_size(part)};
-    if (whole->dim[attr->dim] != l.ranks * part->dim[attr->dim])
-        return dt_fail(DT_ERR_INTERNAL, "%lld ranks' parts of %lld do not make %lld", (long long)l.ranks,
-                       (long long)part->dim[attr->dim], (long long)whole->dim[attr->dim]);
-    for (int i = 0; i < part->ndim; i++) {
-        if (i < attr->dim) l.pieces *= part->dim[i];
-        else l.run *= (size_t)part->dim[i];
-    }
-    *out = l;
-    return DT_OK;
-}
-
 static size_t whole_bytes(const dt_call *call, const dt_tensor *whole)
 {
     int64_t pieces = 1;
@@ -77,8 +55,8 @@ dt_status DT_CUDA_KERNEL(all_gather)(const dt_call *call)
 {
     const dt_axes axes = DT_ATTR(dt_collective_attr, call)->axes;
     const dt_tensor *x = &call->in[0], *y = &call->out[0];
-    layout l;
-    DT_TRY(layout_of(call, y, x, &l));
+    dt_parts l;
+    DT_TRY(dt_parts_of(call, y, x, element_size(x), &l));
     char *parts = (char *)(l.pieces > 1 ? call->workspace : y->data);
     DT_TRY(call->comm->ops->all_gather(call->comm, axes, x->data, parts, count_of(x), comm_type(x)));
     for (int64_t r = 0; l.pieces > 1 && r < l.ranks; r++)
@@ -96,8 +74,8 @@ dt_status DT_CUDA_KERNEL(reduce_scatter)(const dt_call *call)
 {
     const dt_axes axes = DT_ATTR(dt_collective_attr, call)->axes;
     const dt_tensor *x = &call->in[0], *y = &call->out[0];
-    layout l;
-    DT_TRY(layout_of(call, x, y, &l));
+    dt_parts l;
+    DT_TRY(dt_parts_of(call, x, y, element_size(y), &l));
     char *parts = (char *)(l.pieces > 1 ? call->workspace : x->data);
     for (int64_t r = 0; l.pieces > 1 && r < l.ranks; r++)
         DT_TRY(copy_runs(call, parts + (size_t)(r * l.pieces) * l.run, l.run, (const char *)x->data + (size_t)r * l.run,
