@@ -233,7 +233,7 @@ interrupt() {
     status=0
     wait $job || status=$?
     slowest=$(awk -v a="$start" -v b="$(date +%s.%N)" -v slowest="$slowest" \
-        'BEGIN { print b - a > slowest ? b - a : slowest }')
+        'BEGIN { t = b - a; print (t > slowest + 0 ? t : slowest) }')
     [ $status != 0 ] || all_failed=1
 }
 
