@@ -21,7 +21,7 @@ bytes() { # bytes COUNT, as people read it
     awk -v n="$1" 'BEGIN {
         split("B kB MB GB TB", unit)
         for (i = 1; n >= 1000 && i < 5; i++) n /= 1000
-        printf i > 1 ? "%.1f %s" : "%d %s", n, unit[i]
+        printf((i > 1 ? "%.1f %s" : "%d %s"), n, unit[i])
     }'
 }
 # Prompt and completion of a held-out row. Its only escapes are \n and \".

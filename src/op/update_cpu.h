@@ -4,6 +4,15 @@
 #include "op/cpu.h"
 #include "op/update.h"
 
+/* A value that several ranks hold is updated by each of them, and must come out the same on all; but it lies elsewhere in
+ * each one's flat buffer, here in the vectorised part of a loop, there in its tail. Without fused multiply-adds, which a
+ * compiler places as it likes, both round alike. */
+#ifdef __clang__
+#pragma STDC FP_CONTRACT OFF
+#else
+#pragma GCC optimize("fp-contract=off")
+#endif
+
 enum { CHUNK = 4096 /* values of one piece of work */ };
 
 /* What a gradient is multiplied with: its scale, and the clip factor. False: not finite, no update. */

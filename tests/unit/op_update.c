@@ -223,3 +223,31 @@ Test(update, the_norm_adds_up_ranges_by_their_weight)
     t.in[1] = VECTOR(1, acc);
     check_kernel(&t);
 }
+
+/* A value that several ranks hold lies elsewhere in each one's buffer, and must come out the same on all of them. */
+Test(update, a_value_comes_out_the_same_wherever_it_lies)
+{
+    enum { LENGTH = 1277, DRAWS = 200 };
+    const dt_adamw_attr adamw = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .lr_scale = 1};
+    const dt_sgd_attr sgd = {.momentum = 0.9, .weight_decay = 0.01, .lr_scale = 1};
+    const dt_lion_attr lion = {.beta1 = 0.9, .beta2 = 0.99, .weight_decay = 0.01, .lr_scale = 1};
+    double hyper[DT_HYPER_COUNT] = {1e-3, 0.01, 0.3, 0.02, 1}, normsq[1] = {30000}, x[4][LENGTH];
+    const operand p = VECTOR(LENGTH, x[0]), m = VECTOR(LENGTH, x[1]), v = VECTOR(LENGTH, x[2]),
+                  g = VECTOR(LENGTH, x[3]);
+    const operand h = VECTOR(DT_HYPER_COUNT, hyper), n = VECTOR(1, normsq);
+    const kernel_test of[] = {
+        {KERNEL(adamw), ATTR_OF(adamw), .nin = 6, .in = {p, m, v, g, h, n}, .nout = 3, .out = {p, m, v}},
+        {KERNEL(sgd), ATTR_OF(sgd), .nin = 5, .in = {p, g, h, n, m}, .nout = 3, .out = {p, ABSENT, m}},
+        {KERNEL(lion), ATTR_OF(lion), .nin = 5, .in = {p, m, g, h, n}, .nout = 2, .out = {p, m}},
+    };
+    for (int k = 0; k < 3; k++)
+        for (uint64_t draw = 0; draw < DRAWS; draw++) {
+            for (uint64_t a = 0; a < 4; a++)
+                for (int i = 0; i < LENGTH; i++) x[a][i] = fabs(dt_rng_normal(7, DT_RNG_INIT, draw, a));
+            call_kernel(&of[k], false);
+            for (int a = 0; a < 3; a++)
+                for (int i = 1; i < LENGTH; i++)
+                    cr_assert_eq(x[a][i], x[a][0], "kernel %d, draw %d: value %d is %.9g, not %.9g", k, (int)draw, i,
+                                 x[a][i], x[a][0]);
+        }
+}
