@@ -4,9 +4,9 @@
 #include "op/cpu.h"
 #include "op/update.h"
 
-/* A value that several ranks hold is updated by each of them, and must come out the same on all; but it lies elsewhere in
- * each one's flat buffer, here in the vectorised part of a loop, there in its tail. Without fused multiply-adds, which a
- * compiler places as it likes, both round alike. */
+/* A value that several ranks hold is updated by each of them, and must come out the same on all; but it lies elsewhere
+ * in each one's flat buffer, here in the vectorised part of a loop, there in its tail. Without fused multiply-adds,
+ * which a compiler places as it likes, both round alike. */
 #ifdef __clang__
 #pragma STDC FP_CONTRACT OFF
 #else
