@@ -19,15 +19,6 @@ dt_status DT_CUDA_KERNEL(bias)(const dt_call *call)
     return map(call, count_of(&call->out[0]), DT_IN(call, 0), DT_IN(call, 0), DT_OUT(call, 0), f);
 }
 
-struct bias_term {
-    int64_t width;
-    floats dy;
-    __device__ float operator()(int64_t n, int64_t j) const
-    {
-        return dy[n * width + j];
-    }
-};
-
 extern "C" size_t DT_CUDA_WORKSPACE(bias_grad)(const dt_call *call)
 {
     return column_workspace(call->in[0].dim[0], call->in[0].dim[1]);
@@ -35,6 +26,6 @@ extern "C" size_t DT_CUDA_WORKSPACE(bias_grad)(const dt_call *call)
 
 dt_status DT_CUDA_KERNEL(bias_grad)(const dt_call *call)
 {
-    bias_term f = {call->in[0].dim[1], DT_IN(call, 0)};
+    column_entry f = {call->in[0].dim[1], DT_IN(call, 0)};
     return column_sums(call, call->in[0].dim[0], call->in[0].dim[1], f, DT_OUT(call, 0));
 }

@@ -61,14 +61,6 @@ struct gain_term {
         return dy[n * width + j] * ((x[n * width + j] - mean[n]) * rstd[n]);
     }
 };
-struct bias_term {
-    int64_t width;
-    floats dy;
-    __device__ float operator()(int64_t n, int64_t j) const
-    {
-        return dy[n * width + j];
-    }
-};
 
 extern "C" size_t DT_CUDA_WORKSPACE(layernorm_grad)(const dt_call *call)
 {
@@ -81,7 +73,7 @@ dt_status DT_CUDA_KERNEL(layernorm_grad)(const dt_call *call)
     floats dy = DT_IN(call, 0), x = DT_IN(call, 1), gain = DT_IN(call, 2), mean = DT_IN(call, 3), rstd = DT_IN(call, 4);
     floats dx = DT_OUT(call, 0), dgain = DT_OUT(call, 1), dbias = DT_OUT(call, 2);
     gain_term of_gain = {C, dy, x, mean, rstd};
-    bias_term of_bias = {C, dy};
+    column_entry of_bias = {C, dy};
     if (dgain.data != NULL) DT_TRY(column_sums(call, N, C, of_gain, dgain)); // first: dx may be written over dy
     if (dbias.data != NULL) DT_TRY(column_sums(call, N, C, of_bias, dbias));
     if (dx.data == NULL || N == 0) return DT_OK;

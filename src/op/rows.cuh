@@ -83,6 +83,16 @@ static __global__ void column_finish(int pieces, int64_t columns, const float *p
     out.set(j, s);
 }
 
+/** The matrix x[., width] itself as the terms of column_sums. */
+struct column_entry {
+    int64_t width;
+    floats x;
+    __device__ float operator()(int64_t n, int64_t j) const
+    {
+        return x[n * width + j];
+    }
+};
+
 /** out[j] = sum_n f(n, j); uses the call's workspace, column_workspace(rows, columns) bytes of it. */
 template <typename F>
 static dt_status column_sums(const dt_call *call, int64_t rows, int64_t columns, F f, floats out)
