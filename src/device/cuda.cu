@@ -4,9 +4,10 @@
 #include <cuda_runtime.h>
 extern "C" {
 #include "base/memory.h" // dt_alloc
-#include "device/cuda.h"
+#include "device/gemm.h"
 #include "device/module.h"
 }
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -179,7 +180,7 @@ static void cuda_destroy(dt_device *device)
     dt_cuda *cuda = dt_cuda_of(device);
     if (cuda == NULL) return;
     if (cuda->stream != NULL) cudaStreamSynchronize(cuda->stream);
-    dt_cuda_plans_free(cuda->plans);
+    dt_cuda_gemm_free(cuda);
     if (cuda->lt != NULL) cublasLtDestroy(cuda->lt);
     cudaFree(cuda->lt_workspace);
     for (int i = 0; i < DT_CUDA_PIECES; i++) {
@@ -212,15 +213,14 @@ static dt_status find_gpus(int *count)
 
 static dt_status open_gpu(dt_cuda *cuda)
 {
-    int major = 0, minor = 0;
+    struct cudaDeviceProp gpu;
     DT_TRY(dt_cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice"));
-    DT_TRY(dt_cuda_check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, cuda->index), "attribute"));
-    DT_TRY(dt_cuda_check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, cuda->index), "attribute"));
-    if (major < 8)
-        return dt_fail(DT_ERR_DEVICE, "GPU %d has compute capability %d.%d; expected 8.0 or newer", cuda->index, major,
-                       minor);
-    DT_TRY(dt_cuda_check(cudaDeviceGetAttribute(&cuda->processors, cudaDevAttrMultiProcessorCount, cuda->index),
-                         "attribute"));
+    DT_TRY(dt_cuda_check(cudaGetDeviceProperties(&gpu, cuda->index), "cudaGetDeviceProperties"));
+    if (gpu.major < 8)
+        return dt_fail(DT_ERR_DEVICE, "GPU %d, %s, has compute capability %d.%d; expected 8.0 or newer", cuda->index,
+                       gpu.name, gpu.major, gpu.minor);
+    snprintf(cuda->name, sizeof cuda->name, "%s", gpu.name);
+    cuda->processors = gpu.multiProcessorCount;
     DT_TRY(dt_cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
     for (int i = 0; i < DT_CUDA_PIECES; i++) {
         DT_TRY(dt_cuda_check(cudaMallocHost(&cuda->piece[i].data, DT_CUDA_PIECE_BYTES), "cudaMallocHost"));
@@ -228,13 +228,47 @@ static dt_status open_gpu(dt_cuda *cuda)
             dt_cuda_check(cudaEventCreateWithFlags(&cuda->piece[i].done, cudaEventDisableTiming), "cudaEventCreate"));
     }
     DT_TRY(dt_cuda_check_blas(cublasLtCreate(&cuda->lt), "cublasLtCreate"));
-    return dt_cuda_check(cudaMalloc(&cuda->lt_workspace, DT_CUDA_LT_BYTES), "cudaMalloc");
+    DT_TRY(dt_cuda_check(cudaMalloc(&cuda->lt_workspace, DT_CUDA_LT_BYTES), "cudaMalloc"));
+    return dt_cuda_gemm_recall(cuda);
 }
 
 /* Kernel tables, by op number, and what their kernels need: op/cuda_table.cu. */
 extern "C" {
 extern const dt_kernel dt_cuda_kernels_f32[], dt_cuda_kernels_bf16[];
 size_t dt_cuda_workspace(const dt_device *device, int kernel, const struct dt_call *call);
+int dt_cuda_has_choices(int kernel);
+}
+
+/* ---- choices ---- */
+
+/* What a call's kernel asks of the device is written down in a recording that nobody runs. */
+static dt_status cuda_consider(dt_device *device, int kernel, const struct dt_call *call)
+{
+    dt_cuda *cuda = dt_cuda_of(device);
+    cudaGraph_t graph = NULL;
+    if (!dt_cuda_has_choices(kernel)) return DT_OK;
+    DT_TRY(cuda_record_begin(device));
+    cuda->considers = 1;
+    dt_status st = device->kernels[kernel](call);
+    cuda->considers = 0;
+    dt_status ended = dt_cuda_check(cudaStreamEndCapture(cuda->stream, &graph), "cudaStreamEndCapture");
+    if (graph != NULL) cudaGraphDestroy(graph);
+    return st != DT_OK ? st : ended;
+}
+
+static dt_status cuda_choose(dt_device *device)
+{
+    return dt_cuda_gemm_choose(dt_cuda_of(device));
+}
+
+static dt_status cuda_choices(const dt_device *device, char **text)
+{
+    return dt_cuda_gemm_choices(dt_cuda_of(device), text);
+}
+
+static dt_status cuda_adopt(dt_device *device, const char *text)
+{
+    return dt_cuda_gemm_adopt(dt_cuda_of(device), text);
 }
 
 static dt_device_ops ops_of(const char *name, size_t act_size)
@@ -256,6 +290,10 @@ static dt_device_ops ops_of(const char *name, size_t act_size)
     ops.record_end = cuda_record_end;
     ops.replay = cuda_replay;
     ops.recording_free = cuda_recording_free;
+    ops.consider = cuda_consider;
+    ops.choose = cuda_choose;
+    ops.choices = cuda_choices;
+    ops.adopt = cuda_adopt;
     ops.destroy = cuda_destroy;
     return ops;
 }

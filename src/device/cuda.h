@@ -12,11 +12,13 @@ enum { DT_CUDA_PIECES = 4, DT_CUDA_PIECE_BYTES = 8 << 20 };
 
 typedef struct dt_cuda {
     int index;           /* of the GPU */
+    char name[256];      /* of the GPU: "NVIDIA H200" */
     int processors;      /* streaming multiprocessors */
     cudaStream_t stream; /* of everything that a step does */
     cublasLtHandle_t lt;
     void *lt_workspace;          /* [DT_CUDA_LT_BYTES] */
-    struct dt_cuda_plans *plans; /* of products, by shape: op/gemm_cuda.cu */
+    struct dt_cuda_plans *plans; /* of products, by shape: device/gemm.h */
+    int considers;               /* calls are only looked at: dt_device_ops.consider */
     struct {
         void *data;
         cudaEvent_t done;
@@ -34,8 +36,5 @@ static inline dt_cuda *dt_cuda_of(const dt_device *device)
 /** DT_OK, or DT_ERR_DEVICE (DT_ERR_MEMORY where memory ran out) with the library's own words behind `what`. */
 dt_status dt_cuda_check(cudaError_t code, const char *what) DT_WARN_UNUSED;
 dt_status dt_cuda_check_blas(cublasStatus_t code, const char *what) DT_WARN_UNUSED;
-
-/** Frees the plans of products. */
-void dt_cuda_plans_free(struct dt_cuda_plans *plans);
 
 #endif

@@ -36,6 +36,14 @@ typedef struct dt_device_ops {
     dt_status (*record_end)(dt_device *device, void **recording);
     dt_status (*replay)(dt_device *device, void *recording);
     void (*recording_free)(dt_device *device, void *recording);
+    /** Kernels that can do a call in several ways, which may round differently. consider: looks at a call that will be
+     * made, its operands bound, and runs nothing; choose: measures the ways of what was considered since (or recalls
+     * them); choices: all that was chosen, as text to be freed with free(); adopt: takes the choices of such a text
+     * where they are of this kind of device, whatever was chosen before. NULL, all four: there is one way. */
+    dt_status (*consider)(dt_device *device, int kernel, const struct dt_call *call);
+    dt_status (*choose)(dt_device *device);
+    dt_status (*choices)(const dt_device *device, char **text);
+    dt_status (*adopt)(dt_device *device, const char *text);
     void (*destroy)(dt_device *device);
 } dt_device_ops;
 

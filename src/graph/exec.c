@@ -13,7 +13,7 @@ struct dt_exec {
     void *workspace;
     void **data;                       /* of each value */
     bool *owned;                       /* inputs and constants */
-    int runs[DT_PROGRAM_COUNT];        /* so far: the first one chooses algorithms, the second is recorded */
+    int runs[DT_PROGRAM_COUNT];        /* so far: the first one warms up, the second is recorded */
     void *recording[DT_PROGRAM_COUNT]; /* NULL: none */
     dt_op_time *time;                  /* by op number; NULL: not profiled */
     int times;
@@ -78,6 +78,17 @@ static dt_status bind(dt_exec *e, dt_store *store)
     return DT_OK;
 }
 
+/* Lets the device choose how it will do each call. */
+static dt_status choose(dt_exec *e)
+{
+    const dt_device_ops *ops = e->device->ops;
+    if (ops->choose == NULL) return DT_OK;
+    for (int pr = 0; pr < DT_PROGRAM_COUNT; pr++)
+        for (int64_t i = 0; i < e->plan.calls[pr]; i++)
+            DT_TRY(ops->consider(e->device, e->plan.kernel[pr][i], &e->plan.call[pr][i]));
+    return ops->choose(e->device);
+}
+
 dt_status dt_exec_create(dt_graph *g, dt_device *device, dt_comm *comm, dt_store *store, dt_exec **out)
 {
     dt_exec *e = NULL;
@@ -94,6 +105,7 @@ dt_status dt_exec_create(dt_graph *g, dt_device *device, dt_comm *comm, dt_store
     e->arena = arena;
     DT_GOTO(device->ops->alloc(device, (size_t)e->plan.workspace_bytes, &e->workspace), failed);
     DT_GOTO(bind(e, store), failed);
+    DT_GOTO(choose(e), failed);
     *out = e;
     return DT_OK;
 failed:

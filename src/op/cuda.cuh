@@ -8,7 +8,7 @@
 #include <cuda_runtime.h>
 #include <stdint.h>
 extern "C" {
-#include "device/cuda.h"
+#include "device/gemm.h"
 #include "op/op.h"
 }
 
@@ -182,22 +182,18 @@ static __device__ inline float block_max(float x, float *shared)
     return warp_max(threadIdx.x % 32 < blockDim.x / 32 ? shared[threadIdx.x % 32] : -INFINITY);
 }
 
-/* ---- products: gemm_cuda.cu ---- */
+/* ---- products: device/gemm.h ---- */
 
-/** C[m,n] = alpha op(A) op(B) + beta C, row-major, ld the length of a row; A and B both ACT or both ACC. */
-struct dt_cuda_product {
-    bool ta, tb;
-    int64_t m, n, k;
-    float alpha;
-    const void *a;
-    int64_t lda;
-    const void *b;
-    int64_t ldb;
-    float beta;
-    void *c;
-    int64_t ldc;
-    bool ab_act, c_act; /* types */
-};
-dt_status DT_CUDA_KERNEL(gemm)(const dt_call *call, const dt_cuda_product *p);
+#define DT_CUDA_ACT (sizeof(act) == 2 ? CUDA_R_16BF : CUDA_R_32F)
+
+static inline cudaDataType_t type_of(const dt_tensor *t)
+{
+    return t->type == DT_TYPE_ACT ? DT_CUDA_ACT : CUDA_R_32F;
+}
+
+static inline dt_status multiply(const dt_call *call, const dt_cuda_product &p)
+{
+    return dt_cuda_gemm(dt_cuda_of(call->device), &p);
+}
 
 #endif

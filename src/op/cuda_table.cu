@@ -11,8 +11,9 @@ extern "C" {
 /* Ops whose kernels need a workspace. */
 #define WITH_WORKSPACE(X)                                                                                              \
     X(matmul)                                                                                                          \
-    X(bias_grad) X(rmsnorm_grad) X(layernorm_grad) X(attention_grad) X(xent) X(xent_grad) X(sum) X(grad_norm)          \
-        X(sampled_wgrad) X(all_gather) X(reduce_scatter)
+    X(bias_grad)                                                                                                       \
+    X(rmsnorm_grad) X(layernorm_grad) X(attention_grad) X(xent) X(xent_grad) X(sum) X(grad_norm) X(sampled_wgrad)      \
+        X(all_gather) X(reduce_scatter)
 #define DECLARE(name)                                                                                                  \
     size_t dt_cuda_f32_workspace_##name(const dt_call *call);                                                          \
     size_t dt_cuda_bf16_workspace_##name(const dt_call *call);
@@ -29,6 +30,13 @@ extern const dt_kernel dt_cuda_kernels_bf16[DT_OP_COUNT] = {
 #include "op/ops.def"
 #undef DT_OP
 };
+
+/* Ops whose kernels multiply matrices. */
+int dt_cuda_has_choices(int kernel)
+{
+    return kernel == DT_OP_INDEX_matmul || kernel == DT_OP_INDEX_xent || kernel == DT_OP_INDEX_xent_grad ||
+           kernel == DT_OP_INDEX_sampled_wgrad;
+}
 
 size_t dt_cuda_workspace(const dt_device *device, int kernel, const dt_call *call)
 {

@@ -45,7 +45,6 @@ dt_status DT_CUDA_KERNEL(matmul)(const dt_call *call)
     }
     if (c != NULL && c->data != y->data)
         DT_TRY(map(call, count_of(y), floats_of(c), floats_of(c), floats_of(y), identity()));
-    const bool in_act = a->type == DT_TYPE_ACT || is_rounded(call, 0);
     dt_cuda_product p = {attr->ta,
                          attr->tb,
                          y->dim[0],
@@ -59,7 +58,7 @@ dt_status DT_CUDA_KERNEL(matmul)(const dt_call *call)
                          c != NULL ? 1.0f : 0.0f,
                          y->data,
                          y->dim[1],
-                         in_act,
-                         y->type == DT_TYPE_ACT};
-    return DT_CUDA_KERNEL(gemm)(call, &p);
+                         is_rounded(call, 0) ? DT_CUDA_ACT : type_of(a),
+                         type_of(y)};
+    return multiply(call, p);
 }

@@ -94,17 +94,18 @@ static dt_status chunk_of_w(const dt_call *call, const head &a, const scratch &s
 
 static dt_status logits_of(const dt_call *call, const head &a, const scratch &s, const void *w, int64_t n)
 {
-    dt_cuda_product p = {false,   true, a.tokens, n,       a.width, 1,    call->in[0].data, a.width, w,
-                         a.width, 0,    s.logits, a.chunk, true,    false};
-    return DT_CUDA_KERNEL(gemm)(call, &p);
+    dt_cuda_product p = {false, true,    a.tokens, n,        a.width, 1,           call->in[0].data, a.width,
+                         w,     a.width, 0,        s.logits, a.chunk, DT_CUDA_ACT, CUDA_R_32F};
+    return multiply(call, p);
 }
 
 /* rows[N, C] (+)= x[N, n] W[n, C] of a chunk: the first one starts the sum. */
 static dt_status add_product(const dt_call *call, const head &a, const scratch &s, const void *w, int64_t v, int64_t n)
 {
-    dt_cuda_product p = {false,  false,   a.tokens, a.width, n, 1, s.weights, a.chunk, w, a.width, v > 0 ? 1.0f : 0.0f,
-                         s.rows, a.width, true,     false};
-    return DT_CUDA_KERNEL(gemm)(call, &p);
+    dt_cuda_product p = {
+        false,  false,   a.tokens,    a.width,   n, 1, s.weights, a.chunk, w, a.width, v > 0 ? 1.0f : 0.0f,
+        s.rows, a.width, DT_CUDA_ACT, CUDA_R_32F};
+    return multiply(call, p);
 }
 
 /* Takes the logits of a chunk into each row's running maximum and sum of e^(x - maximum), a block to a row. Where the
@@ -247,12 +248,12 @@ dt_status DT_CUDA_KERNEL(xent_grad)(const dt_call *call)
         DT_TRY(launched());
         if (dh->data != NULL) DT_TRY(add_product(call, a, s, w, v, n));
         if (dw->data != NULL) {
-            dt_cuda_product p = {true,      false,    n,
-                                 a.width,   a.tokens, 1,
-                                 s.weights, a.chunk,  call->in[0].data,
-                                 a.width,   0,        (float *)dw->data + v * a.width,
-                                 a.width,   true,     false};
-            DT_TRY(DT_CUDA_KERNEL(gemm)(call, &p));
+            dt_cuda_product p = {true,      false,       n,
+                                 a.width,   a.tokens,    1,
+                                 s.weights, a.chunk,     call->in[0].data,
+                                 a.width,   0,           (float *)dw->data + v * a.width,
+                                 a.width,   DT_CUDA_ACT, CUDA_R_32F};
+            DT_TRY(multiply(call, p));
         }
     }
     if (dh->data == NULL) return DT_OK;

@@ -36,6 +36,7 @@ typedef struct dt_ckpt_meta {
     uint64_t data_fingerprint;
     const char *backbone_fingerprint;
     const char *config_text; /* resolved configuration */
+    const char *choices;     /* of the device (dt_device_ops.choices); "" or NULL: it had none */
     const char *method_json; /* what the methods recorded: an object, "{}" if nothing */
 } dt_ckpt_meta;
 

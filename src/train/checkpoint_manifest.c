@@ -53,6 +53,8 @@ static char *print_fields(const dt_ckpt_meta *meta, const char (*digests)[33])
              add_u64(root, "data_fingerprint", meta->data_fingerprint) &&
              cJSON_AddStringToObject(root, "backbone_fingerprint", meta->backbone_fingerprint) &&
              add_best(root, &meta->best) && cJSON_AddStringToObject(root, "config", meta->config_text);
+    if (meta->choices != NULL && meta->choices[0] != '\0')
+        ok = ok && cJSON_AddStringToObject(root, "choices", meta->choices) != NULL;
     cJSON *files = cJSON_AddObjectToObject(root, "files");
     for (int part = 0; part < DT_CKPT_PARTS; part++)
         for (int r = 0; r < meta->tensor_ranks && ok; r++)
@@ -167,6 +169,16 @@ static dt_status read_digests(const dt_json *at, dt_region *region, int tensor_r
     return DT_OK;
 }
 
+/* What the device had chosen, where it had. */
+static dt_status read_choices(const dt_json *at, dt_region *region, const char **choices)
+{
+    *choices = "";
+    if (!cJSON_HasObjectItem(at->node, "choices")) return DT_OK;
+    DT_TRY(dt_json_string(at, "choices", choices));
+    *choices = dt_region_strdup(region, *choices);
+    return *choices ? DT_OK : dt_fail(DT_ERR_MEMORY, "%s: no memory for its contents", at->file);
+}
+
 static dt_status read_fields(const dt_json *at, dt_region *region, dt_ckpt_meta *meta)
 {
     DT_TRY(read_count(at, "step", &meta->step));
@@ -176,6 +188,7 @@ static dt_status read_fields(const dt_json *at, dt_region *region, dt_ckpt_meta 
     DT_TRY(read_ranks(at, "tensor_ranks", &meta->tensor_ranks));
     DT_TRY(read_u64(at, "data_fingerprint", &meta->data_fingerprint));
     DT_TRY(read_best(at, &meta->best));
+    DT_TRY(read_choices(at, region, &meta->choices));
     DT_TRY(dt_json_string(at, "backbone_fingerprint", &meta->backbone_fingerprint));
     DT_TRY(dt_json_string(at, "config", &meta->config_text));
     meta->backbone_fingerprint = dt_region_strdup(region, meta->backbone_fingerprint); // out of the tree

@@ -67,6 +67,11 @@ typedef struct dt_program_io {
 dt_status dt_job_build(dt_job *job, const dt_mesh *mesh, dt_purpose purpose, int64_t sequences, int64_t seq,
                        bool expected, dt_graph **graph, dt_program_io *io) DT_WARN_UNUSED;
 
+/** What the device chose among ways that may round differently becomes the same on all ranks: where several know of a
+ * choice, the lowest one's. After graphs are bound, before they run. Collective over the world; ends in an agreement.
+ */
+dt_status dt_job_agree_choices(dt_job *job) DT_WARN_UNUSED;
+
 /** Storage and initial values of parameters that the store does not have: [flat == NULL] one by one. */
 dt_status dt_job_bind_params(dt_job *job, const dt_graph *g) DT_WARN_UNUSED;
 

@@ -116,6 +116,13 @@ static dt_status find_best(run *r)
     return DT_OK;
 }
 
+/* A resumed run rounds as the one before it did. */
+static dt_status take_choices(run *r, const dt_ckpt *ck)
+{
+    const dt_device_ops *ops = r->job.device.ops;
+    return ops->adopt != NULL ? ops->adopt(&r->job.device, dt_ckpt_get_meta(ck)->choices) : DT_OK;
+}
+
 /* Opens the newest checkpoint, if there is one, on every rank. */
 static dt_status find_checkpoint(run *r, dt_ckpt **out)
 {
@@ -131,6 +138,7 @@ static dt_status find_checkpoint(run *r, dt_ckpt **out)
     if (st == DT_OK) st = check_resume(r, dt_ckpt_get_meta(*out), path);
     if (st == DT_OK) r->step = r->saved = step;
     if (st == DT_OK) r->best = dt_ckpt_get_meta(*out)->best;
+    if (st == DT_OK) st = take_choices(r, *out);
     DT_TRY(dt_world_agree(st));
     return r->config->checkpoint->best ? find_best(r) : DT_OK;
 }
@@ -147,6 +155,7 @@ static dt_status set_up(run *r, bool fresh)
     DT_GOTO(dt_world_agree(dt_trainer_create(&r->job, ck, &r->trainer)), done);
     if (r->job.eval != NULL)
         DT_GOTO(dt_world_agree(dt_evaluator_create(&r->job, r->config->train->micro_batch, &r->evaluator)), done);
+    DT_GOTO(dt_job_agree_choices(&r->job), done);
     DT_GOTO(dt_world_agree(dt_saver_create(&r->trainer, &r->saver)), done);
     st = write_config(r);
     if (st == DT_OK) st = dt_metrics_open(r->config, ck != NULL ? r->step : -1, &r->metrics);

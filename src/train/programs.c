@@ -94,6 +94,32 @@ dt_status dt_job_build_bare(dt_job *job, const dt_mesh *mesh, dt_graph **g)
     return st;
 }
 
+/* `text` of one rank to all the others, who get a copy to be freed. */
+static dt_status broadcast_text(char **text, int root)
+{
+    int64_t bytes = dt_world_rank() == root ? (int64_t)strlen(*text) + 1 : 0;
+    DT_TRY(dt_world_broadcast(&bytes, 1, DT_COMM_I64, root));
+    dt_status st = dt_world_rank() == root ? DT_OK : dt_alloc((size_t)bytes, 1, text);
+    DT_TRY(dt_world_agree(st));
+    return dt_world_broadcast(*text, bytes, DT_COMM_BYTE, root);
+}
+
+dt_status dt_job_agree_choices(dt_job *job)
+{
+    const dt_device_ops *ops = job->device.ops;
+    char *own = NULL;
+    if (ops->choices == NULL || dt_world_size() == 1) return DT_OK;
+    dt_status st = dt_world_agree(ops->choices(&job->device, &own));
+    for (int root = dt_world_size() - 1; root >= 0 && st == DT_OK; root--) {
+        char *text = root == dt_world_rank() ? own : NULL;
+        st = broadcast_text(&text, root);
+        if (st == DT_OK) st = dt_world_agree(ops->adopt(&job->device, text));
+        if (text != own) free(text);
+    }
+    free(own);
+    return st;
+}
+
 dt_score dt_job_slice(const dt_graph *g, dt_val w)
 {
     const dt_value *v = &g->value[w];

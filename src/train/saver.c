@@ -153,11 +153,14 @@ bool dt_saver_written(dt_saver *s)
     return done;
 }
 
-static dt_status commit(dt_saver *s, const char (*digests)[33])
+static dt_status commit(const dt_saver *s, const char (*digests)[33])
 {
     const dt_job *job = s->t->job;
-    char *text = NULL;
-    DT_TRY(dt_config_print(&job->config->base, 1, &text));
+    const dt_device_ops *ops = job->device.ops;
+    char *text = NULL, *choices = NULL;
+    dt_status st;
+    DT_GOTO(dt_config_print(&job->config->base, 1, &text), done);
+    if (ops->choices != NULL) DT_GOTO(ops->choices(&job->device, &choices), done);
     const dt_ckpt_meta meta = {.step = s->step,
                                .sequences = s->step * job->config->train->global_batch,
                                .seed = (uint64_t)job->config->run->seed,
@@ -167,9 +170,12 @@ static dt_status commit(dt_saver *s, const char (*digests)[33])
                                .data_fingerprint = dt_dataset_fingerprint(job->train),
                                .backbone_fingerprint = job->backbone->fingerprint,
                                .config_text = text,
+                               .choices = choices,
                                .method_json = "{}"};
     const Dtrain__Checkpoint *options = job->config->checkpoint;
-    dt_status st = dt_ckpt_commit(job->config->run->dir, &meta, digests, options->keep, options->best);
+    st = dt_ckpt_commit(job->config->run->dir, &meta, digests, options->keep, options->best);
+done:
+    free(choices);
     free(text);
     return st;
 }

@@ -132,6 +132,7 @@ static dt_status select_one(dt_job *job, dt_delta *d)
     DT_GOTO(dt_exec_create(g, &job->device, job->comm, store, &exec), agree);
 agree:
     DT_GOTO(dt_world_agree(st), done);
+    DT_GOTO(dt_job_agree_choices(job), done);
     DT_GOTO(dt_world_agree(run_samples(job, exec, &io, samples)), done);
     DT_GOTO(dt_world_agree(collect(job, g, exec, d, score, &n)), done);
     DT_GOTO(dt_world_agree(d->method->choose(d, score, n, &job->host_comm)), done);
