@@ -55,6 +55,7 @@ static dt_status copy_alone(dt_comm *comm, const void *send, void *recv, int64_t
 static void cuda_comm_destroy(dt_comm *comm)
 {
     cuda_comm *c = impl_of(comm);
+    dt_cuda_of(c->device)->wait = NULL;
     for (dt_axes a = 0; a <= DT_AXES_ALL; a++)
         if (c->nccl[a] != NULL && live_axes(comm, a) == a) ncclCommDestroy(c->nccl[a]);
     for (int i = 0; i < 2; i++) free(c->staging[i]);
@@ -127,6 +128,26 @@ static dt_status nccl_broadcast(dt_comm *comm, dt_axes axes, void *buf, int64_t 
     return check_nccl(
         ncclBroadcast(buf, buf, (size_t)count, nccl_type(type), root, c->nccl[axes], dt_cuda_of(c->device)->stream),
         "ncclBroadcast");
+}
+
+/* Nobody wakes the host if a rank that the GPU waits for is gone: it looks itself, under the watchdog. */
+static dt_status wait_with_others(dt_cuda *cuda, cudaEvent_t event, const char *what)
+{
+    const dt_comm *comm = (const dt_comm *)cuda->waiter;
+    cudaError_t code = cudaErrorNotReady;
+    dt_status st = DT_OK;
+    dt_watchdog_begin("the GPU's work and the ranks that take part in it");
+    while (st == DT_OK && code == cudaErrorNotReady) {
+        code = event != NULL ? cudaEventQuery(event) : cudaStreamQuery(cuda->stream);
+        for (dt_axes a = 1; a <= DT_AXES_ALL && code == cudaErrorNotReady && st == DT_OK; a++) {
+            ncclResult_t state = ncclSuccess;
+            if (impl_of(comm)->nccl[a] == NULL) continue;
+            if (ncclCommGetAsyncError(impl_of(comm)->nccl[a], &state) != ncclSuccess) state = ncclSystemError;
+            st = check_nccl(state, "a collective");
+        }
+    }
+    dt_watchdog_end();
+    return st != DT_OK ? st : dt_cuda_check(code, what);
 }
 
 /* Waits for what was begun without blocking, under the watchdog. */
@@ -288,6 +309,10 @@ extern "C" __attribute__((visibility("default"))) dt_status dt_cuda_comm_create(
     if (out->ops == &staged && dt_world_rank() == 0)
         dt_log(DT_LOG_INFO, "ranks share a GPU, which NCCL refuses: they talk through the host, for tests only");
     dt_status st = out->ops == &nccl ? open_nccl(out, c) : DT_OK;
+    if (st == DT_OK && out->ops == &nccl && host->mesh.ranks > 1) {
+        dt_cuda_of(device)->wait = wait_with_others;
+        dt_cuda_of(device)->waiter = out;
+    }
     if (st == DT_OK) return DT_OK;
     cuda_comm_destroy(out);
     out->ops = NULL;

@@ -50,9 +50,22 @@ static dt_status cuda_zero(dt_device *device, void *data, size_t bytes)
     return dt_cuda_check(cudaMemsetAsync(data, 0, bytes, dt_cuda_of(device)->stream), "cudaMemsetAsync");
 }
 
+/* ---- waiting ---- */
+
+static dt_status wait_event(dt_cuda *cuda, cudaEvent_t event, const char *what)
+{
+    if (cuda->wait != NULL) return cuda->wait(cuda, event, what);
+    return dt_cuda_check(event != NULL ? cudaEventSynchronize(event) : cudaStreamSynchronize(cuda->stream), what);
+}
+
+static dt_status wait_stream(dt_cuda *cuda, const char *what)
+{
+    return wait_event(cuda, NULL, what);
+}
+
 static dt_status cuda_wait(dt_device *device)
 {
-    return dt_cuda_check(cudaStreamSynchronize(dt_cuda_of(device)->stream), "a kernel");
+    return wait_stream(dt_cuda_of(device), "a kernel");
 }
 
 /* ---- transfers ---- */
@@ -62,7 +75,7 @@ static dt_status take_piece(dt_cuda *cuda, int *piece)
 {
     *piece = cuda->next_piece;
     cuda->next_piece = (cuda->next_piece + 1) % DT_CUDA_PIECES;
-    return dt_cuda_check(cudaEventSynchronize(cuda->piece[*piece].done), "a copy to the GPU");
+    return wait_event(cuda, cuda->piece[*piece].done, "a copy to the GPU");
 }
 
 static dt_status send_piece(dt_cuda *cuda, int piece, void *dst, size_t bytes)
@@ -77,7 +90,7 @@ static dt_status fetch_piece(dt_cuda *cuda, int piece, const void *src, size_t b
 {
     DT_TRY(dt_cuda_check(cudaMemcpyAsync(cuda->piece[piece].data, src, bytes, cudaMemcpyDeviceToHost, cuda->stream),
                          "a copy from the GPU"));
-    return dt_cuda_check(cudaStreamSynchronize(cuda->stream), "a copy from the GPU");
+    return wait_stream(cuda, "a copy from the GPU");
 }
 
 static size_t smaller(size_t a, size_t b)
@@ -143,6 +156,23 @@ static dt_status cuda_get(dt_device *device, float *dst, const void *src, size_t
     return DT_OK;
 }
 
+static dt_status cuda_ask(dt_device *device, int ticket, const void *src, size_t count)
+{
+    dt_cuda *cuda = dt_cuda_of(device);
+    DT_TRY(dt_cuda_check(cudaMemcpyAsync(cuda->ticket + ticket * DT_TICKET_COUNT, src, count * sizeof(float),
+                                         cudaMemcpyDeviceToHost, cuda->stream),
+                         "a copy from the GPU"));
+    return dt_cuda_check(cudaEventRecord(cuda->asked[ticket], cuda->stream), "cudaEventRecord");
+}
+
+static dt_status cuda_answer(dt_device *device, int ticket, float *dst, size_t count)
+{
+    dt_cuda *cuda = dt_cuda_of(device);
+    DT_TRY(wait_event(cuda, cuda->asked[ticket], "a copy from the GPU"));
+    memcpy(dst, cuda->ticket + ticket * DT_TICKET_COUNT, count * sizeof(float));
+    return DT_OK;
+}
+
 /* ---- recording ---- */
 
 static dt_status cuda_record_begin(dt_device *device)
@@ -187,6 +217,9 @@ static void cuda_destroy(dt_device *device)
         cudaFreeHost(cuda->piece[i].data);
         if (cuda->piece[i].done != NULL) cudaEventDestroy(cuda->piece[i].done);
     }
+    for (int i = 0; i < DT_TICKETS; i++)
+        if (cuda->asked[i] != NULL) cudaEventDestroy(cuda->asked[i]);
+    cudaFreeHost(cuda->ticket);
     if (cuda->stream != NULL) cudaStreamDestroy(cuda->stream);
     free(cuda);
     device->impl = NULL;
@@ -227,6 +260,10 @@ static dt_status open_gpu(dt_cuda *cuda)
         DT_TRY(
             dt_cuda_check(cudaEventCreateWithFlags(&cuda->piece[i].done, cudaEventDisableTiming), "cudaEventCreate"));
     }
+    DT_TRY(dt_cuda_check(cudaMallocHost((void **)&cuda->ticket, DT_TICKETS * DT_TICKET_COUNT * sizeof(float)),
+                         "cudaMallocHost"));
+    for (int i = 0; i < DT_TICKETS; i++)
+        DT_TRY(dt_cuda_check(cudaEventCreateWithFlags(&cuda->asked[i], cudaEventDisableTiming), "cudaEventCreate"));
     DT_TRY(dt_cuda_check_blas(cublasLtCreate(&cuda->lt), "cublasLtCreate"));
     DT_TRY(dt_cuda_check(cudaMalloc(&cuda->lt_workspace, DT_CUDA_LT_BYTES), "cudaMalloc"));
     return dt_cuda_gemm_recall(cuda);
@@ -282,6 +319,8 @@ static dt_device_ops ops_of(const char *name, size_t act_size)
     ops.zero = cuda_zero;
     ops.put = cuda_put;
     ops.get = cuda_get;
+    ops.ask = cuda_ask;
+    ops.answer = cuda_answer;
     ops.put_bytes = cuda_put_bytes;
     ops.get_bytes = cuda_get_bytes;
     ops.wait = cuda_wait;

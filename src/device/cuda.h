@@ -24,6 +24,12 @@ typedef struct dt_cuda {
         cudaEvent_t done;
     } piece[DT_CUDA_PIECES];
     int next_piece;
+    float *ticket; /* [DT_TICKETS][DT_TICKET_COUNT] pinned */
+    cudaEvent_t asked[DT_TICKETS];
+    /* How the host waits for an event (NULL: for the stream) where the device may wait for other ranks: comm/cuda.cu.
+     * NULL: nobody else is waited for. */
+    dt_status (*wait)(struct dt_cuda *cuda, cudaEvent_t event, const char *what);
+    void *waiter;
 } dt_cuda;
 
 enum { DT_CUDA_LT_BYTES = 32 << 20 };

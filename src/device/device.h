@@ -11,6 +11,9 @@ typedef dt_status (*dt_kernel)(const struct dt_call *call);
 
 typedef struct dt_device dt_device;
 
+/** Reads that may be under way, and elements of each. */
+enum { DT_TICKETS = 4, DT_TICKET_COUNT = 16 };
+
 typedef struct dt_device_ops {
     const char *name;
     size_t act_size, acc_size;                                       /* bytes of an ACT and of an ACC element */
@@ -23,6 +26,11 @@ typedef struct dt_device_ops {
      * work before it. */
     dt_status (*put)(dt_device *device, void *dst, size_t size, const float *src, size_t count);
     dt_status (*get)(dt_device *device, float *dst, const void *src, size_t size, size_t count);
+    /** Reads a few ACC elements without waiting: `ask` queues the copy behind the work so far, `answer` waits for it
+     * alone, not for work behind it. A ticket, below DT_TICKETS, is asked for again once it was answered. NULL, both:
+     * nothing is ever pending. */
+    dt_status (*ask)(dt_device *device, int ticket, const void *src, size_t count);
+    dt_status (*answer)(dt_device *device, int ticket, float *dst, size_t count);
     /** Plain bytes (integers). */
     dt_status (*put_bytes)(dt_device *device, void *dst, const void *src, size_t bytes);
     dt_status (*get_bytes)(dt_device *device, void *dst, const void *src, size_t bytes);

@@ -11,11 +11,13 @@ struct dt_exec {
     dt_plan plan;
     unsigned char *arena;
     void *workspace;
-    void **data;                       /* of each value */
-    bool *owned;                       /* inputs and constants */
-    int runs[DT_PROGRAM_COUNT];        /* so far: the first one warms up, the second is recorded */
-    void *recording[DT_PROGRAM_COUNT]; /* NULL: none */
-    dt_op_time *time;                  /* by op number; NULL: not profiled */
+    void **data;                                     /* of each value */
+    bool *owned;                                     /* inputs and constants */
+    int runs[DT_PROGRAM_COUNT];                      /* so far: the first one warms up, the second is recorded */
+    void *recording[DT_PROGRAM_COUNT];               /* NULL: none */
+    int64_t sent[DT_PROGRAM_COUNT][DT_AXES_ALL + 1]; /* payload of a recording's collectives */
+    float answer[DT_TICKETS];                        /* of a device on which nothing is pending */
+    dt_op_time *time;                                /* by op number; NULL: not profiled */
     int times;
 };
 
@@ -196,8 +198,12 @@ static dt_status run_calls(dt_exec *e, dt_program program)
 static dt_status record(dt_exec *e, dt_program program)
 {
     const dt_device_ops *ops = e->device->ops;
+    int64_t *total = e->comm->bytes_sent, before[DT_AXES_ALL + 1];
+    memcpy(before, total, sizeof before);
     DT_TRY(ops->record_begin(e->device));
     dt_status st = run_calls(e, program);
+    for (dt_axes a = 0; a <= DT_AXES_ALL; a++) e->sent[program][a] = total[a] - before[a];
+    memcpy(total, before, sizeof before); /* nothing was sent yet: each replay sends it */
     dt_status ended = ops->record_end(e->device, &e->recording[program]); /* whatever happened: recording must end */
     return st != DT_OK ? st : ended;
 }
@@ -208,6 +214,7 @@ static dt_status run_program(dt_exec *e, dt_program program)
     bool records = ops->replay != NULL && e->time == NULL && !e->comm->ops->waits && e->plan.calls[program] > 0;
     if (!records || e->runs[program]++ == 0) return run_calls(e, program);
     if (e->recording[program] == NULL) DT_TRY(record(e, program));
+    for (dt_axes a = 0; a <= DT_AXES_ALL; a++) e->comm->bytes_sent[a] += e->sent[program][a];
     return ops->replay(e->device, e->recording[program]);
 }
 
@@ -237,6 +244,25 @@ dt_status dt_exec_put_i32(dt_exec *e, dt_val v, const int32_t *src)
 dt_status dt_exec_get_f32(const dt_exec *e, dt_val v, float *dst)
 {
     return e->device->ops->get(e->device, dst, e->data[v], element_size(e, v), (size_t)dt_value_local_count(e->g, v));
+}
+
+bool dt_exec_runs_ahead(const dt_exec *e)
+{
+    return e->device->ops->ask != NULL;
+}
+
+dt_status dt_exec_ask(dt_exec *e, dt_val v, int ticket)
+{
+    const dt_device_ops *ops = e->device->ops;
+    if (ops->ask == NULL) return ops->get(e->device, &e->answer[ticket], e->data[v], ops->acc_size, 1);
+    return ops->ask(e->device, ticket, e->data[v], 1);
+}
+
+dt_status dt_exec_answer(dt_exec *e, int ticket, float *out)
+{
+    if (e->device->ops->ask != NULL) return e->device->ops->answer(e->device, ticket, out, 1);
+    *out = e->answer[ticket];
+    return DT_OK;
 }
 
 const dt_plan *dt_exec_plan(const dt_exec *e)

@@ -40,6 +40,12 @@ void *dt_exec_data(const dt_exec *exec, dt_val v);
 dt_status dt_exec_put_f32(dt_exec *exec, dt_val v, const float *src) DT_WARN_UNUSED;
 dt_status dt_exec_put_i32(dt_exec *exec, dt_val v, const int32_t *src) DT_WARN_UNUSED;
 dt_status dt_exec_get_f32(const dt_exec *exec, dt_val v, float *dst) DT_WARN_UNUSED;
+/** The first element of an ACC value as it is behind all programs run so far, whatever runs next: asked for now, waited
+ * for in the answer. `ticket`: below DT_TICKETS, and answered before it is asked for again. */
+dt_status dt_exec_ask(dt_exec *exec, dt_val v, int ticket) DT_WARN_UNUSED;
+dt_status dt_exec_answer(dt_exec *exec, int ticket, float *out) DT_WARN_UNUSED;
+/** Does the device go on while the host waits for an answer? */
+bool dt_exec_runs_ahead(const dt_exec *exec);
 const dt_plan *dt_exec_plan(const dt_exec *exec);
 
 /** What the calls of one op took since profiling began. */

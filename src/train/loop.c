@@ -27,6 +27,12 @@ static void ask_to_stop(int signal_number)
     stop_asked = 1;
 }
 
+/* A step that was begun: what is known of it before it ends. */
+typedef struct flight {
+    dt_step_metrics m;
+    double start;
+} flight;
+
 typedef struct run {
     const Dtrain__Config *config;
     dt_job job;
@@ -34,8 +40,11 @@ typedef struct run {
     dt_evaluator *evaluator;
     dt_saver *saver;
     dt_metrics *metrics;
-    int lock;     /* descriptor of the run folder's lock, rank 0 */
-    int64_t step; /* done */
+    int lock;                      /* descriptor of the run folder's lock, rank 0 */
+    int64_t step;                  /* done */
+    int64_t begun;                 /* the last one that was begun: `step`, or later */
+    flight flight[DT_STEPS_AHEAD]; /* of step s: at s % DT_STEPS_AHEAD */
+    double ended;                  /* when the last step did */
     bool profile;
     int64_t saved; /* last step that a save was begun for */
     dt_best best;
@@ -224,15 +233,25 @@ static dt_status finish_save(run *r)
     return st;
 }
 
-static dt_status one_step(run *r, bool *stop)
+static dt_status begin_step(run *r)
 {
-    dt_step_result result;
-    dt_step_metrics m = {.step = r->step + 1};
-    double start = now(), tell[TELL_COUNT];
+    flight *f = &r->flight[++r->begun % DT_STEPS_AHEAD];
+    *f = (flight){.m.step = r->begun, .start = now()};
     wire_bytes before = wire_now(r);
-    DT_TRY(dt_trainer_step(&r->trainer, m.step, &result));
+    DT_TRY(dt_trainer_begin(&r->trainer, r->begun));
     wire_bytes after = wire_now(r);
-    DT_TRY(tokens_of_step(r, m.step, &m.tokens));
+    f->m.delta_comm_bytes = after.delta - before.delta;
+    f->m.tp_comm_bytes = after.tensor - before.tensor;
+    return tokens_of_step(r, r->begun, &f->m.tokens);
+}
+
+static dt_status end_step(run *r, bool *stop)
+{
+    const flight *f = &r->flight[(r->step + 1) % DT_STEPS_AHEAD];
+    dt_step_metrics m = f->m;
+    dt_step_result result;
+    double tell[TELL_COUNT];
+    DT_TRY(dt_trainer_end(&r->trainer, m.step, &result));
     tell[TELL_LOSS] = result.loss_sum;
     tell[TELL_BAD] = !isfinite(result.grad_norm); /* each data rank has its own where they train apart */
     tell[TELL_STOP] = stop_asked != 0;
@@ -243,9 +262,9 @@ static dt_status one_step(run *r, bool *stop)
     m.lr = result.lr;
     m.grad_norm = result.grad_norm;
     m.loss_tokens = result.loss_tokens;
-    m.seconds = now() - start;
-    m.delta_comm_bytes = after.delta - before.delta;
-    m.tp_comm_bytes = after.tensor - before.tensor;
+    const double end = now();
+    m.seconds = end - fmax(f->start, r->ended); /* it was begun while the last one was under way */
+    r->ended = end;
     DT_TRY(dt_metrics_step(r->metrics, &m));
     *stop = tell[TELL_STOP] > 0;
     bool finite = isfinite(m.loss) && tell[TELL_BAD] == 0;
@@ -265,17 +284,35 @@ static dt_status save(run *r)
     return dt_saver_begin(r->saver, r->step, &r->best);
 }
 
+static bool evaluates_at(const run *r, int64_t step)
+{
+    const Dtrain__Train *train = r->config->train;
+    return step == 0 || step == train->steps || (train->eval_every > 0 && step % train->eval_every == 0);
+}
+
+static bool saves_at(const run *r, int64_t step)
+{
+    const int64_t every = r->config->checkpoint->every;
+    return every > 0 && step % every == 0;
+}
+
+/* May the step behind those begun begin too? Not where it has to see what comes between: an evaluation or a save reads
+ * the parameters as they are then. */
+static bool goes_ahead(const run *r)
+{
+    return dt_trainer_runs_ahead(&r->trainer) && !r->profile && r->begun < r->config->train->steps &&
+           r->begun - r->step < DT_STEPS_AHEAD && !evaluates_at(r, r->begun) && !saves_at(r, r->begun);
+}
+
 /* Evaluates where it is time and has not been done: first of all, every so many steps, at the end. */
 static dt_status evaluate(run *r)
 {
-    const Dtrain__Train *train = r->config->train;
     double loss = 0;
     int64_t tokens = 0;
-    bool due = r->step == 0 || r->step == train->steps || (train->eval_every > 0 && r->step % train->eval_every == 0);
-    if (r->evaluator == NULL || !due || r->best.evaluated == r->step) return DT_OK;
+    if (r->evaluator == NULL || !evaluates_at(r, r->step) || r->best.evaluated == r->step) return DT_OK;
     DT_TRY(dt_evaluator_run(r->evaluator, &loss, &tokens, NULL, NULL));
     DT_TRY(dt_metrics_eval(r->metrics, r->step, loss, tokens));
-    bool best = dt_best_take(&r->best, r->step, tokens > 0 ? loss : NAN, train->early_stop->min_delta);
+    bool best = dt_best_take(&r->best, r->step, tokens > 0 ? loss : NAN, r->config->train->early_stop->min_delta);
     if (!best || !r->config->checkpoint->best) return DT_OK;
     r->saved = -1; /* a checkpoint of this step that is there already does not know that it is the best */
     return save(r);
@@ -311,19 +348,21 @@ static void say_best(const run *r)
 static dt_status loop(run *r)
 {
     const Dtrain__Train *train = r->config->train;
-    const int64_t save_every = r->config->checkpoint->every;
     bool stop = false, profiling = false;
     const bool had_enough = out_of_patience(r);
     DT_TRY(evaluate(r)); /* also what a run left out that was asked to stop */
     /* Asked to stop, data ranks that train apart still go on to where they meet. */
     const int64_t meet = r->trainer.local_steps;
-    while (r->step < train->steps && !(stop && r->step % meet == 0) && !out_of_patience(r)) {
-        DT_TRY(one_step(r, &stop));
+    r->begun = r->step;
+    while (r->begun > r->step || (r->step < train->steps && !(stop && r->step % meet == 0) && !out_of_patience(r))) {
+        if (r->begun == r->step) DT_TRY(begin_step(r));
+        if (!stop && goes_ahead(r)) DT_TRY(begin_step(r));
+        DT_TRY(end_step(r, &stop));
         if (r->bad_steps >= MAX_BAD_STEPS) return give_up(r);
         if (r->profile && !profiling) DT_TRY(dt_exec_profile(r->trainer.exec));
         profiling = r->profile;
         if (!stop) DT_TRY(evaluate(r)); /* before the save, which remembers it */
-        if (save_every > 0 && r->step % save_every == 0) DT_TRY(save(r));
+        if (saves_at(r, r->step)) DT_TRY(save(r));
     }
     if (out_of_patience(r) && !had_enough)
         DT_TRY(dt_metrics_early_stop(r->metrics, r->step, r->best.step, r->best.loss));

@@ -177,21 +177,40 @@ static dt_status zero_accumulators(dt_trainer *t)
     return DT_OK;
 }
 
-dt_status dt_trainer_step(dt_trainer *t, int64_t step, dt_step_result *out)
+/* Target tokens of the global batch, and of this rank's own sequences. */
+static dt_status count_targets(const dt_trainer *t, int64_t step, int64_t *all, int64_t *mine)
 {
-    const Dtrain__Config *config = t->job->config;
-    const int32_t number = (int32_t)step;
-    float hyper[DT_HYPER_COUNT] = {0}, loss = 0, normsq = 0;
-    int64_t global_batch = config->train->global_batch;
-    int64_t mine = 0; /* target tokens of this rank's own sequences */
-    out->loss_tokens = 0;
+    const int64_t global_batch = t->job->config->train->global_batch;
+    *all = *mine = 0;
     for (int64_t s = 0; s < global_batch; s++) {
         int64_t count = 0;
         DT_TRY(dt_dataset_targets(t->job->train, (step - 1) * global_batch + s, &count));
-        out->loss_tokens += count;
-        if (s / t->io.sequences % t->job->mesh.size[DT_AXIS_DATA] == t->job->mesh.coord[DT_AXIS_DATA]) mine += count;
+        *all += count;
+        if (s / t->io.sequences % t->job->mesh.size[DT_AXIS_DATA] == t->job->mesh.coord[DT_AXIS_DATA]) *mine += count;
     }
-    int64_t tokens = t->local_steps > 1 ? mine : out->loss_tokens;
+    return DT_OK;
+}
+
+/* Where the answers of a step are asked for. */
+enum { ASK_LOSS, ASK_NORM, ASKS };
+
+static int ticket_of(int64_t step, int what)
+{
+    return (int)(step % DT_STEPS_AHEAD) * ASKS + what;
+}
+_Static_assert(DT_STEPS_AHEAD *ASKS <= DT_TICKETS, "a ticket for every answer");
+
+dt_status dt_trainer_begin(dt_trainer *t, int64_t step)
+{
+    const Dtrain__Config *config = t->job->config;
+    dt_step_begun *begun = &t->begun[step % DT_STEPS_AHEAD];
+    const int32_t number = (int32_t)step;
+    float hyper[DT_HYPER_COUNT] = {0};
+    int64_t mine = 0;
+    DT_TRY(count_targets(t, step, &begun->loss_tokens, &mine));
+    const int64_t tokens = t->local_steps > 1 ? mine : begun->loss_tokens;
+    begun->lr = t->optimizer->peak_lr(config->optim) * dt_schedule(config->optim, config->train->steps, step);
+    begun->scale = tokens > 0 ? 1.0 / (double)tokens : 0.0;
     DT_TRY(zero_accumulators(t));
     DT_TRY(dt_exec_put_i32(t->exec, t->io.step, &number));
     DT_TRY(dt_exec_run(t->exec, DT_PROLOGUE));
@@ -199,20 +218,33 @@ dt_status dt_trainer_step(dt_trainer *t, int64_t step, dt_step_result *out)
         DT_TRY(fill_batch(t, step, m));
         DT_TRY(dt_exec_run(t->exec, DT_MICRO));
     }
-    out->lr = t->optimizer->peak_lr(config->optim) * dt_schedule(config->optim, config->train->steps, step);
-    double scale = tokens > 0 ? 1.0 / (double)tokens : 0.0;
     if (t->optimizer->hyper != NULL) t->optimizer->hyper(config->optim, step, hyper);
-    hyper[DT_HYPER_LR] = (float)out->lr;
-    hyper[DT_HYPER_SCALE] = (float)scale;
+    hyper[DT_HYPER_LR] = (float)begun->lr;
+    hyper[DT_HYPER_SCALE] = (float)begun->scale;
     hyper[DT_HYPER_CLIP] = (float)config->optim->clip_norm;
     DT_TRY(dt_exec_put_f32(t->exec, t->hyper, hyper));
     DT_TRY(dt_exec_run(t->exec, DT_EPILOGUE));
-    if (t->local_steps > 1 && step % t->local_steps == 0) DT_TRY(dt_exec_run(t->exec, DT_SYNC));
-    DT_TRY(dt_exec_get_f32(t->exec, t->io.loss, &loss));
-    DT_TRY(dt_exec_get_f32(t->exec, t->normsq, &normsq));
-    out->loss_sum = t->gives_loss ? (double)loss : 0.0;
-    out->grad_norm = sqrt((double)normsq) * scale;
+    DT_TRY(dt_exec_ask(t->exec, t->io.loss, ticket_of(step, ASK_LOSS)));
+    DT_TRY(dt_exec_ask(t->exec, t->normsq, ticket_of(step, ASK_NORM)));
+    return t->local_steps > 1 && step % t->local_steps == 0 ? dt_exec_run(t->exec, DT_SYNC) : DT_OK;
+}
+
+dt_status dt_trainer_end(dt_trainer *t, int64_t step, dt_step_result *out)
+{
+    const dt_step_begun *begun = &t->begun[step % DT_STEPS_AHEAD];
+    float loss = 0, normsq = 0;
+    DT_TRY(dt_exec_answer(t->exec, ticket_of(step, ASK_LOSS), &loss));
+    DT_TRY(dt_exec_answer(t->exec, ticket_of(step, ASK_NORM), &normsq));
+    *out = (dt_step_result){.loss_sum = t->gives_loss ? (double)loss : 0.0,
+                            .loss_tokens = begun->loss_tokens,
+                            .grad_norm = sqrt((double)normsq) * begun->scale,
+                            .lr = begun->lr};
     return DT_OK;
+}
+
+bool dt_trainer_runs_ahead(const dt_trainer *t)
+{
+    return dt_exec_runs_ahead(t->exec);
 }
 
 dt_status dt_trainer_settle(dt_trainer *t)

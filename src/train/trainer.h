@@ -5,6 +5,15 @@
 #include "optim/optim.h" // dt_flat
 #include "train/job.h"   // dt_job
 
+/** Steps that may be under way: a device goes on with the next one while the host waits for the loss of the last. */
+enum { DT_STEPS_AHEAD = 2 };
+
+/** What a step that was begun does not need the device for. */
+typedef struct dt_step_begun {
+    int64_t loss_tokens;
+    double scale, lr;
+} dt_step_begun;
+
 typedef struct dt_trainer {
     dt_job *job;
     const dt_optimizer *optimizer;
@@ -13,11 +22,12 @@ typedef struct dt_trainer {
     dt_program_io io;
     dt_flat flat;
     dt_val hyper, normsq;
-    int32_t *batch;        /* tokens, pos, targets, key: [4][B*T] */
-    int64_t micro_batches; /* of a step on this rank */
-    bool gives_loss;       /* this rank's loss sum counts (others hold the same one) */
-    int64_t local_steps;   /* steps that data ranks train apart; 1: they reduce gradients every step */
-    dt_val base;           /* with local_steps > 1: parameters at the last sync */
+    int32_t *batch;                      /* tokens, pos, targets, key: [4][B*T] */
+    int64_t micro_batches;               /* of a step on this rank */
+    bool gives_loss;                     /* this rank's loss sum counts (others hold the same one) */
+    int64_t local_steps;                 /* steps that data ranks train apart; 1: they reduce gradients every step */
+    dt_val base;                         /* with local_steps > 1: parameters at the last sync */
+    dt_step_begun begun[DT_STEPS_AHEAD]; /* step s: at s % DT_STEPS_AHEAD */
 } dt_trainer;
 
 /** What one step did. */
@@ -35,8 +45,13 @@ dt_status dt_trainer_build(dt_job *job, const dt_mesh *mesh, dt_trainer *out) DT
  *  moments, in-place updates). Local. */
 dt_status dt_trainer_create(dt_job *job, const dt_ckpt *ck, dt_trainer *out) DT_WARN_UNUSED;
 void dt_trainer_destroy(dt_trainer *t);
-/** Step number `step` (from 1): sequences (step - 1) * global_batch onward. Collective. */
-dt_status dt_trainer_step(dt_trainer *t, int64_t step, dt_step_result *out) DT_WARN_UNUSED;
+/** Begins step number `step` (from 1): sequences (step - 1) * global_batch onward. At most DT_STEPS_AHEAD are begun and
+ * not ended. Collective. */
+dt_status dt_trainer_begin(dt_trainer *t, int64_t step) DT_WARN_UNUSED;
+/** Waits for what it did. Local. */
+dt_status dt_trainer_end(dt_trainer *t, int64_t step, dt_step_result *out) DT_WARN_UNUSED;
+/** Is there anything to gain from beginning a step before the last one was ended? */
+bool dt_trainer_runs_ahead(const dt_trainer *t);
 /** Before parameters are read for a checkpoint: brings together what data ranks keep apart. Collective. */
 dt_status dt_trainer_settle(dt_trainer *t) DT_WARN_UNUSED;
 /** Arena and workspace of the step, flat buffers and store: bytes of this rank. */
