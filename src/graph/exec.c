@@ -80,6 +80,14 @@ static dt_status bind(dt_exec *e, dt_store *store)
     return DT_OK;
 }
 
+/* Where memory runs out: what the plan needs it for. */
+static dt_status named(const dt_exec *e, dt_status st)
+{
+    return dt_fail_in(st, "%.2f GB of activations and %.2f GB of workspace for %lld tokens at a time",
+                      (double)e->plan.arena_bytes / 1e9, (double)e->plan.workspace_bytes / 1e9,
+                      (long long)e->g->tokens);
+}
+
 /* Lets the device choose how it will do each call. */
 static dt_status choose(dt_exec *e)
 {
@@ -103,9 +111,9 @@ dt_status dt_exec_create(dt_graph *g, dt_device *device, dt_comm *comm, dt_store
     DT_GOTO(dt_alloc((size_t)g->values + 1, sizeof *e->data, &e->data), failed);
     DT_GOTO(dt_alloc((size_t)g->values + 1, sizeof *e->owned, &e->owned), failed);
     void *arena = NULL;
-    DT_GOTO(device->ops->alloc(device, (size_t)e->plan.arena_bytes, &arena), failed);
+    DT_GOTO(named(e, device->ops->alloc(device, (size_t)e->plan.arena_bytes, &arena)), failed);
     e->arena = arena;
-    DT_GOTO(device->ops->alloc(device, (size_t)e->plan.workspace_bytes, &e->workspace), failed);
+    DT_GOTO(named(e, device->ops->alloc(device, (size_t)e->plan.workspace_bytes, &e->workspace)), failed);
     DT_GOTO(bind(e, store), failed);
     DT_GOTO(choose(e), failed);
     *out = e;
