@@ -81,10 +81,30 @@ static dt_status load_replace(void *owner, const dt_json *part)
     return dt_regex_load(part, &s->regex);
 }
 
+/* Putting combining marks into their order takes the square of their number: text has a few on a letter, and what has
+ * thousands is broken. */
+enum { MOST_MARKS = 4096 };
+static dt_status check_marks(const dt_text *text)
+{
+    const utf8proc_uint8_t *at = (const utf8proc_uint8_t *)text->data;
+    utf8proc_int32_t code;
+    int64_t left = (int64_t)text->n;
+    for (int marks = 0; left > 0;) {
+        utf8proc_ssize_t bytes = utf8proc_iterate(at, left, &code);
+        if (bytes <= 0) return DT_OK; // what follows will say so
+        marks = utf8proc_get_property(code)->combining_class != 0 ? marks + 1 : 0;
+        if (marks > MOST_MARKS) return dt_fail(DT_ERR_DATA, "more than %d combining marks in a row", MOST_MARKS);
+        at += bytes;
+        left -= bytes;
+    }
+    return DT_OK;
+}
+
 static dt_status run_unicode(const step *s, const dt_text *text, dt_text *out)
 {
     if (!text->n) return DT_OK;
     utf8proc_uint8_t *mapped = NULL;
+    DT_TRY(check_marks(text));
     utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text->data, (utf8proc_ssize_t)text->n, &mapped,
                                       (utf8proc_option_t)(UTF8PROC_STABLE | s->unicode_form));
     if (n < 0) return dt_fail(n == UTF8PROC_ERROR_NOMEM ? DT_ERR_MEMORY : DT_ERR_DATA, "%s", utf8proc_errmsg(n));

@@ -198,3 +198,17 @@ Test(tokenizer_wordpiece, a_bare_vocabulary_that_is_not_berts_is_refused)
                        ": do_basic_tokenize: is false; only true is understood");
     check_bare_refused(SPECIALS, "tokenizer_config.json", "{\"cls_token\":\"<c>\"}", "vocab.txt", ": has no line <c>");
 }
+
+/* Ordering marks takes the square of their number. */
+Test(tokenizer_wordpiece, an_endless_pile_of_accents_is_refused)
+{
+    char text[2 * 5000 + 2] = "e";
+    dt_tokenizer *tok = load_bare(GOLDEN "/wordpiece/vocab.txt", NULL);
+    dt_ids ids = {0};
+    for (size_t i = 0; i < 5000; i++) memcpy(text + 1 + 2 * i, i % 2 ? "\xCC\x81" : "\xCC\xA3", 2);
+    OK(dt_tokenizer_encode(tok, text, 1 + 2 * 4096, &ids));
+    cr_assert_eq(dt_tokenizer_encode(tok, text, 1 + 2 * 5000, &ids), DT_ERR_DATA);
+    cr_assert_str_eq(dt_error_text(), "more than 4096 combining marks in a row");
+    dt_ids_free(&ids);
+    dt_tokenizer_destroy(tok);
+}
