@@ -139,17 +139,23 @@ static __global__ void dots(int64_t entries, int64_t in, int64_t tokens, const i
     }
 }
 
+/* Elements of a transposed matrix in the workspace: what is behind it is aligned. */
+static int64_t transposed_size(const dt_tensor *x)
+{
+    return (count_of(x) + 127) / 128 * 128;
+}
+
 extern "C" size_t DT_CUDA_WORKSPACE(sampled_wgrad)(const dt_call *call)
 {
     if (is_dense(call)) return (size_t)(piece_rows(call) * call->in[1].dim[1]) * sizeof(float);
-    return (size_t)(call->in[0].dim[0] * (call->in[0].dim[1] + call->in[1].dim[1])) * sizeof(act) + 256;
+    return (size_t)(transposed_size(&call->in[0]) + transposed_size(&call->in[1])) * sizeof(act);
 }
 
 dt_status DT_CUDA_KERNEL(sampled_wgrad)(const dt_call *call)
 {
     const int64_t tokens = call->in[0].dim[0], out = call->in[0].dim[1], in = call->in[1].dim[1];
     const int64_t n = call->in[2].dim[0];
-    act *dyt = (act *)call->workspace, *xt = dyt + (out * tokens + 127) / 128 * 128; // aligned rows for both
+    act *dyt = (act *)call->workspace, *xt = dyt + transposed_size(&call->in[0]);
     if (n == 0) return DT_OK;
     if (is_dense(call)) return sample_dense(call);
     dim3 block(32, 8), of_dy((unsigned)((out + 31) / 32), (unsigned)((tokens + 31) / 32)),
