@@ -10,7 +10,7 @@ extern "C" {
 
 struct head {
     int64_t tokens, width, entries, chunk;
-    bool round_w; /* W is ACC: rounded to ACT chunk by chunk */
+    bool round_h, round_w; /* ACC: rounded to ACT, W chunk by chunk */
 };
 
 static head head_of(const dt_call *call)
@@ -20,7 +20,8 @@ static head head_of(const dt_call *call)
     a.chunk = LOGIT_BYTES / (4 * (a.tokens > 0 ? a.tokens : 1)) / 128 * 128;
     if (a.chunk < 128) a.chunk = 128;
     if (a.chunk > a.entries) a.chunk = (a.entries + 7) / 8 * 8;
-    a.round_w = sizeof(act) != sizeof(float) && call->in[1].type != call->in[0].type;
+    a.round_h = sizeof(act) != sizeof(float) && call->in[0].type != DT_TYPE_ACT;
+    a.round_w = sizeof(act) != sizeof(float) && call->in[1].type != DT_TYPE_ACT;
     return a;
 }
 
@@ -38,6 +39,7 @@ struct pieces {
 
 struct scratch {
     float *logits;    /* [N, chunk] */
+    act *h;           /* [N, C], rounded */
     act *rounded;     /* [chunk, C] of W */
     float *max, *sum; /* [N] */
     act *weights;     /* [N, chunk]: e^(logit - max), or the derivatives of the logits */
@@ -50,6 +52,7 @@ static scratch scratch_of(const dt_call *call, const head &a, bool statistics, b
     scratch s = {};
     pieces p = {(char *)call->workspace, 0};
     s.logits = (float *)p.take((size_t)(a.tokens * a.chunk) * sizeof(float));
+    if (a.round_h) s.h = (act *)p.take((size_t)(a.tokens * a.width) * sizeof(act));
     if (a.round_w) s.rounded = (act *)p.take((size_t)(a.chunk * a.width) * sizeof(act));
     if (statistics) {
         s.max = (float *)p.take((size_t)a.tokens * sizeof(float));
@@ -80,6 +83,16 @@ struct identity {
     }
 };
 
+/* h as ACT: where it is, or rounded. */
+static dt_status whole_h(const dt_call *call, const head &a, const scratch &s, const void **h)
+{
+    *h = call->in[0].data;
+    if (!a.round_h) return DT_OK;
+    floats to = {s.h, true, true};
+    *h = s.h;
+    return map(call, a.tokens * a.width, DT_IN(call, 0), DT_IN(call, 0), to, identity());
+}
+
 /* Rows [v, v + n) of W as ACT: where they are, or rounded. */
 static dt_status chunk_of_w(const dt_call *call, const head &a, const scratch &s, int64_t v, int64_t n, const void **w)
 {
@@ -92,9 +105,10 @@ static dt_status chunk_of_w(const dt_call *call, const head &a, const scratch &s
     return map(call, n * a.width, from, from, to, identity());
 }
 
-static dt_status logits_of(const dt_call *call, const head &a, const scratch &s, const void *w, int64_t n)
+static dt_status logits_of(const dt_call *call, const head &a, const scratch &s, const void *h, const void *w,
+                           int64_t n)
 {
-    dt_cuda_product p = {false, true,    a.tokens, n,        a.width, 1,           call->in[0].data, a.width,
+    dt_cuda_product p = {false, true,    a.tokens, n,        a.width, 1,           h,         a.width,
                          w,     a.width, 0,        s.logits, a.chunk, DT_CUDA_ACT, CUDA_R_32F};
     return multiply(call, p);
 }
@@ -166,8 +180,10 @@ dt_status DT_CUDA_KERNEL(xent)(const dt_call *call)
     const dt_tensor *expected = &call->out[2];
     const scratch s = scratch_of(call, a, true, expected->data != NULL);
     const int32_t *targets = DT_IN_I32(call, 2);
+    const void *h = NULL;
     floats target = DT_OUT(call, 1);
     if (a.tokens == 0) return DT_OK;
+    DT_TRY(whole_h(call, a, s, &h));
     if (target.data != NULL)
         DT_TRY(dt_cuda_check(cudaMemsetAsync(target.data, 0, (size_t)a.tokens * sizeof(float), stream_of(call)),
                              "cudaMemsetAsync"));
@@ -175,7 +191,7 @@ dt_status DT_CUDA_KERNEL(xent)(const dt_call *call)
         const void *w = NULL;
         n = a.entries - v < a.chunk ? a.entries - v : a.chunk;
         DT_TRY(chunk_of_w(call, a, s, v, n, &w));
-        DT_TRY(logits_of(call, a, s, w, n));
+        DT_TRY(logits_of(call, a, s, h, w, n));
         weigh_rows<<<(unsigned)a.tokens, 256, 0, stream_of(call)>>>(a.chunk, a.width, v, n, call->in[1].off[0], targets,
                                                                     s.logits, s.max, s.sum, target, s.weights, s.rows);
         DT_TRY(launched());
@@ -236,22 +252,22 @@ dt_status DT_CUDA_KERNEL(xent_grad)(const dt_call *call)
     const head a = head_of(call);
     const scratch s = scratch_of(call, a, false, true);
     const dt_tensor *dh = &call->out[0], *dw = &call->out[1];
+    const void *h = NULL;
     if (a.tokens == 0) return DT_OK;
+    DT_TRY(whole_h(call, a, s, &h));
     for (int64_t v = 0, n; v < a.entries; v += n) {
         const void *w = NULL;
         n = a.entries - v < a.chunk ? a.entries - v : a.chunk;
         DT_TRY(chunk_of_w(call, a, s, v, n, &w));
-        DT_TRY(logits_of(call, a, s, w, n));
+        DT_TRY(logits_of(call, a, s, h, w, n));
         derive<<<(unsigned)a.tokens, 256, 0, stream_of(call)>>>(a.tokens, a.chunk, v, n, call->in[1].off[0],
                                                                 DT_IN_I32(call, 2), s.logits, DT_IN(call, 3),
                                                                 DT_IN(call, 4), DT_IN(call, 5), s.weights);
         DT_TRY(launched());
         if (dh->data != NULL) DT_TRY(add_product(call, a, s, w, v, n));
         if (dw->data != NULL) {
-            dt_cuda_product p = {true,      false,       n,
-                                 a.width,   a.tokens,    1,
-                                 s.weights, a.chunk,     call->in[0].data,
-                                 a.width,   0,           (float *)dw->data + v * a.width,
+            dt_cuda_product p = {true,      false,       n,         a.width, a.tokens, 1,
+                                 s.weights, a.chunk,     h,         a.width, 0,        (float *)dw->data + v * a.width,
                                  a.width,   DT_CUDA_ACT, CUDA_R_32F};
             DT_TRY(multiply(call, p));
         }
