@@ -1,22 +1,12 @@
-/* Attention on CUDA, for any head width up to 256: blocks of queries against blocks of keys in shared memory, online
- * softmax (Milakov & Gimelshein 2018; Dao et al. 2022). The gradient goes over the keys once for dq and over the
- * queries once for dk and dv, so that every sum has one owner and one order. */
-#include "op/cuda.cuh"
-extern "C" {
-#include "op/attention.h"
-}
+/* Attention on CUDA: who takes a call, and the kernels that take any. These compute in fp32, for head widths up to 256:
+ * blocks of queries against blocks of keys in shared memory, online softmax (Milakov & Gimelshein 2018; Dao et al.
+ * 2022). The gradient goes over the keys once for dq and over the queries once for dk and dv, so that every sum has one
+ * owner and one order. */
+#include "op/attention.cuh"
+#include <stdlib.h>
+#include <string.h>
 
 enum { WARPS = 8, THREADS = 32 * WARPS, QUERIES = 32, KEYS = 32, MAX_WIDTH = 256, MAX_EACH = MAX_WIDTH / 32 };
-
-/* How this rank's heads lie in the tensors, and what a query sees. */
-struct shape {
-    int64_t seq, width;   /* T, D */
-    int64_t count, first; /* query heads here, global number of the first */
-    int64_t kv_count, kv_first, group;
-    int64_t ldq, ldk;
-    int64_t window;
-    float scale;
-};
 
 static dt_status shape_of(const dt_call *call, const dt_tensor *q, const dt_tensor *k, shape *s)
 {
@@ -35,14 +25,6 @@ static dt_status shape_of(const dt_call *call, const dt_tensor *q, const dt_tens
         return dt_fail(DT_ERR_DEVICE, "heads of %lld features; the CUDA kernels take %d at most", (long long)d,
                        MAX_WIDTH);
     return DT_OK;
-}
-
-/* The lowest key that the query at `t` of its sequence sees; the highest is its own. */
-static __device__ int64_t first_key(const shape &s, const int32_t *pos, int64_t t)
-{
-    int64_t key = pos != NULL ? t - pos[t] : 0;
-    if (s.window > 0 && t - s.window + 1 > key) key = t - s.window + 1;
-    return key > 0 ? key : 0;
 }
 
 /* rows [at, at + n) of one head, as fp32 rows of `width` + 1 floats: no two lanes of a column meet in a bank. Rows past
@@ -129,23 +111,34 @@ static __global__ void attend(shape s, floats q, floats k, floats v, const int32
     }
 }
 
-/* A kernel may use more than 48 KiB of shared memory only if it says so first. */
-template <typename K>
-static dt_status allow_shared(K kernel, size_t bytes)
+/* ---- who takes a call ---- */
+
+#ifndef DT_ACT_F32
+/* Tensor cores, where the call's first `inputs` inputs and its results are bf16 and lie as they read them.
+ * DTRAIN_ATTENTION=simple leaves them out, for comparison. */
+static bool tensor_cores_take(const dt_call *call, const shape &s, int inputs)
 {
-    return dt_cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
-                         "cudaFuncSetAttribute");
+    const char *chosen = getenv("DTRAIN_ATTENTION");
+    bool takes = s.width % 8 == 0 && s.width <= DT_MMA_WIDTH && s.scale > 0 && s.seq < INT32_MAX / 2 &&
+                 (chosen == NULL || strcmp(chosen, "simple") != 0);
+    for (int i = 0; i < inputs; i++) takes &= call->in[i].type == DT_TYPE_ACT && (uintptr_t)call->in[i].data % 16 == 0;
+    for (int i = 0; i < call->nout; i++) takes &= (uintptr_t)call->out[i].data % 16 == 0;
+    return takes;
 }
+#endif
 
 dt_status DT_CUDA_KERNEL(attention)(const dt_call *call)
 {
     shape s;
     DT_TRY(shape_of(call, &call->in[0], &call->in[1], &s));
     if (call->out[0].data == NULL) return dt_fail(DT_ERR_INTERNAL, "attention: its log-sum-exp alone");
-    const size_t bytes = shared_bytes(s, 3);
-    DT_TRY(allow_shared(attend, bytes));
     const int64_t sequences = call->in[0].dim[0] / s.seq;
     if (sequences == 0) return DT_OK;
+#ifndef DT_ACT_F32
+    if (tensor_cores_take(call, s, 3)) return dt_cuda_attention_mma(call, &s);
+#endif
+    const size_t bytes = shared_bytes(s, 3);
+    DT_TRY(allow_shared(attend, bytes));
     dim3 grid((unsigned)((s.seq + QUERIES - 1) / QUERIES), (unsigned)s.count, (unsigned)sequences);
     attend<<<grid, THREADS, bytes, stream_of(call)>>>(s, DT_IN(call, 0), DT_IN(call, 1), DT_IN(call, 2),
                                                       DT_IN_I32(call, 3), s.seq, NULL, DT_OUT(call, 0),
@@ -318,7 +311,13 @@ static __global__ void backward_keys(shape s, floats dout, floats q, floats k, f
 
 extern "C" size_t DT_CUDA_WORKSPACE(attention_grad)(const dt_call *call)
 {
-    return (size_t)count_of(&call->in[5]) * sizeof(float);
+    const size_t simple = (size_t)count_of(&call->in[5]) * sizeof(float);
+#ifdef DT_ACT_F32
+    return simple;
+#else
+    const size_t mma = dt_cuda_attention_mma_workspace(call);
+    return mma > simple ? mma : simple;
+#endif
 }
 
 dt_status DT_CUDA_KERNEL(attention_grad)(const dt_call *call)
@@ -331,6 +330,9 @@ dt_status DT_CUDA_KERNEL(attention_grad)(const dt_call *call)
     const int64_t tokens = call->in[1].dim[0], sequences = tokens / s.seq, blocks = (s.seq + 31) / 32;
     float *delta = (float *)call->workspace;
     if (sequences == 0) return DT_OK;
+#ifndef DT_ACT_F32
+    if (tensor_cores_take(call, s, 5)) return dt_cuda_attention_mma_grad(call, &s);
+#endif
     row_deltas<<<(unsigned)((tokens * s.count + WARPS - 1) / WARPS), THREADS, 0, stream_of(call)>>>(s, tokens * s.count,
                                                                                                     dout, o, delta);
     DT_TRY(launched());

@@ -144,6 +144,34 @@ static dt_val attention_of(dt_graph *g, int64_t d, int64_t heads, int64_t kv, in
     return dt_attention(g, matrix(g, "q", n, heads * d), matrix(g, "k", n, kv * d), matrix(g, "v", n, kv * d),
                         integers(g, "pos", n, packed_position), t, d, heads, kv, 1 / sqrt((double)d), window);
 }
+/* q, k and v as a model has them, in bf16: products of what is trained. */
+static dt_val attention_made(dt_graph *g, int64_t n, int64_t t, int64_t d, int64_t heads, int64_t kv, int64_t window)
+{
+    const int64_t c = 24;
+    dt_val x = activation(g, "x", n, c), of[3];
+    const char *name[] = {"wq", "wk", "wv"};
+    for (int i = 0; i < 3; i++)
+        of[i] = dt_matmul(g, x, matrix(g, name[i], (i == 0 ? heads : kv) * d, c), false, true, 1 / sqrt((double)c),
+                          DT_TYPE_ACT);
+    dt_val pos = integers(g, "pos", n, packed_position);
+    return dt_attention(g, of[0], of[1], of[2], pos, t, d, heads, kv, 1 / sqrt((double)d), window);
+}
+static dt_val attention_made_64(dt_graph *g)
+{
+    return attention_made(g, 400, 200, 64, 4, 2, 0);
+}
+static dt_val attention_made_128(dt_graph *g)
+{
+    return attention_made(g, 333, 333, 128, 3, 1, 0);
+}
+static dt_val attention_made_80(dt_graph *g)
+{
+    return attention_made(g, 260, 130, 80, 2, 2, 37);
+}
+static dt_val attention_made_24(dt_graph *g)
+{
+    return attention_made(g, 129, 129, 24, 2, 1, 0);
+}
 static dt_val attention_64(dt_graph *g)
 {
     return attention_of(g, 64, 4, 2, 0);
@@ -206,6 +234,10 @@ static const struct {
     {"attention, D 64, packed, 4 heads on 2", attention_64},
     {"attention, D 128", attention_128},
     {"attention, D 24, window", attention_window},
+    {"attention in bf16, D 64, packed, 4 heads on 2", attention_made_64},
+    {"attention in bf16, D 128, 3 heads on 1", attention_made_128},
+    {"attention in bf16, D 80, window", attention_made_80},
+    {"attention in bf16, D 24", attention_made_24},
     {"rope", long_rope},
     {"embed", large_embed},
     {"head with cross-entropy", large_head},
