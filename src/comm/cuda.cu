@@ -9,6 +9,7 @@ extern "C" {
 #include "comm/comm.h"
 #include "device/cuda.h"
 }
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,22 +53,37 @@ static dt_status copy_alone(dt_comm *comm, const void *send, void *recv, int64_t
                          "a copy");
 }
 
-static void cuda_comm_destroy(dt_comm *comm)
-{
-    cuda_comm *c = impl_of(comm);
-    dt_cuda_of(c->device)->wait = NULL;
-    for (dt_axes a = 0; a <= DT_AXES_ALL; a++)
-        if (c->nccl[a] != NULL && live_axes(comm, a) == a) ncclCommDestroy(c->nccl[a]);
-    for (int i = 0; i < 2; i++) free(c->staging[i]);
-    free(c);
-}
-
 /* ---- NCCL ---- */
+
+/* Its functions, out of a library that is opened when several GPUs first need it: one rank, and ranks that share a GPU,
+ * do without. */
+#define NCCL_FUNCTIONS(X)                                                                                              \
+    X(GetErrorString)                                                                                                  \
+    X(GetLastError)                                                                                                    \
+    X(GetUniqueId)                                                                                                     \
+    X(CommInitRankConfig)                                                                                              \
+    X(CommGetAsyncError) X(CommDestroy) X(AllReduce) X(AllGather) X(ReduceScatter) X(Broadcast)
+#define DECLARE(function) decltype(&nccl##function) function;
+static struct {
+    NCCL_FUNCTIONS(DECLARE)
+} nccl;
+
+static dt_status load_nccl(void)
+{
+    void *library = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL)
+        return dt_fail(DT_ERR_DEVICE, "several GPUs talk by NCCL, which cannot be opened: %s", dlerror());
+#define LOAD(function)                                                                                                 \
+    nccl.function = (decltype(nccl.function))dlsym(library, "nccl" #function);                                         \
+    if (nccl.function == NULL) return dt_fail(DT_ERR_DEVICE, "libnccl.so.2 is too old: it has no nccl" #function);
+    NCCL_FUNCTIONS(LOAD)
+    return DT_OK;
+}
 
 static dt_status check_nccl(ncclResult_t code, const char *what)
 {
     if (code == ncclSuccess || code == ncclInProgress) return DT_OK;
-    return dt_fail(DT_ERR_COMM, "%s: %s (%s)", what, ncclGetErrorString(code), ncclGetLastError(NULL));
+    return dt_fail(DT_ERR_COMM, "%s: %s (%s)", what, nccl.GetErrorString(code), nccl.GetLastError(NULL));
 }
 
 static ncclDataType_t nccl_type(dt_comm_type type)
@@ -93,8 +109,8 @@ static dt_status nccl_all_reduce(dt_comm *comm, dt_axes axes, void *buf, int64_t
     cuda_comm *c = impl_of(comm);
     if (group_size(comm, axes) == 1 || count == 0) return DT_OK;
     account(comm, axes, count, type);
-    return check_nccl(ncclAllReduce(buf, buf, (size_t)count, nccl_type(type), nccl_op(op), c->nccl[axes],
-                                    dt_cuda_of(c->device)->stream),
+    return check_nccl(nccl.AllReduce(buf, buf, (size_t)count, nccl_type(type), nccl_op(op), c->nccl[axes],
+                                     dt_cuda_of(c->device)->stream),
                       "ncclAllReduce");
 }
 
@@ -105,7 +121,7 @@ static dt_status nccl_all_gather(dt_comm *comm, dt_axes axes, const void *send, 
     if (group_size(comm, axes) == 1) return copy_alone(comm, send, recv, count, type);
     account(comm, axes, count, type);
     return check_nccl(
-        ncclAllGather(send, recv, (size_t)count, nccl_type(type), c->nccl[axes], dt_cuda_of(c->device)->stream),
+        nccl.AllGather(send, recv, (size_t)count, nccl_type(type), c->nccl[axes], dt_cuda_of(c->device)->stream),
         "ncclAllGather");
 }
 
@@ -115,8 +131,8 @@ static dt_status nccl_reduce_scatter(dt_comm *comm, dt_axes axes, const void *se
     cuda_comm *c = impl_of(comm);
     if (group_size(comm, axes) == 1) return copy_alone(comm, send, recv, count, type);
     account(comm, axes, count * group_size(comm, axes), type);
-    return check_nccl(ncclReduceScatter(send, recv, (size_t)count, nccl_type(type), ncclSum, c->nccl[axes],
-                                        dt_cuda_of(c->device)->stream),
+    return check_nccl(nccl.ReduceScatter(send, recv, (size_t)count, nccl_type(type), ncclSum, c->nccl[axes],
+                                         dt_cuda_of(c->device)->stream),
                       "ncclReduceScatter");
 }
 
@@ -126,7 +142,7 @@ static dt_status nccl_broadcast(dt_comm *comm, dt_axes axes, void *buf, int64_t 
     if (group_size(comm, axes) == 1) return DT_OK;
     if (dt_mesh_group_rank(&comm->mesh, axes) == root) account(comm, axes, count, type);
     return check_nccl(
-        ncclBroadcast(buf, buf, (size_t)count, nccl_type(type), root, c->nccl[axes], dt_cuda_of(c->device)->stream),
+        nccl.Broadcast(buf, buf, (size_t)count, nccl_type(type), root, c->nccl[axes], dt_cuda_of(c->device)->stream),
         "ncclBroadcast");
 }
 
@@ -142,7 +158,7 @@ static dt_status wait_with_others(dt_cuda *cuda, cudaEvent_t event, const char *
         for (dt_axes a = 1; a <= DT_AXES_ALL && code == cudaErrorNotReady && st == DT_OK; a++) {
             ncclResult_t state = ncclSuccess;
             if (impl_of(comm)->nccl[a] == NULL) continue;
-            if (ncclCommGetAsyncError(impl_of(comm)->nccl[a], &state) != ncclSuccess) state = ncclSystemError;
+            if (nccl.CommGetAsyncError(impl_of(comm)->nccl[a], &state) != ncclSuccess) state = ncclSystemError;
             st = check_nccl(state, "a collective");
         }
     }
@@ -155,7 +171,7 @@ static dt_status settle(ncclComm_t comm)
 {
     ncclResult_t state = ncclInProgress;
     dt_watchdog_begin("ncclCommInitRank");
-    while (state == ncclInProgress && ncclCommGetAsyncError(comm, &state) == ncclSuccess) {}
+    while (state == ncclInProgress && nccl.CommGetAsyncError(comm, &state) == ncclSuccess) {}
     dt_watchdog_end();
     return check_nccl(state, "ncclCommInitRank");
 }
@@ -163,6 +179,7 @@ static dt_status settle(ncclComm_t comm)
 /* The groups' ranks in the same order everywhere; a barrier between the id's way and its use. */
 static dt_status open_nccl(dt_comm *comm, cuda_comm *c)
 {
+    if (comm->mesh.ranks > 1) DT_TRY(dt_world_agree(load_nccl()));
     for (dt_axes axes = 1; axes <= DT_AXES_ALL; axes++) {
         int ranks = group_size(comm, axes), rank = dt_mesh_group_rank(&comm->mesh, axes);
         ncclUniqueId id;
@@ -172,13 +189,13 @@ static dt_status open_nccl(dt_comm *comm, cuda_comm *c)
             c->nccl[axes] = c->nccl[live_axes(comm, axes)];
             continue;
         }
-        dt_status st = rank == 0 ? check_nccl(ncclGetUniqueId(&id), "ncclGetUniqueId") : DT_OK;
+        dt_status st = rank == 0 ? check_nccl(nccl.GetUniqueId(&id), "ncclGetUniqueId") : DT_OK;
         DT_TRY(dt_world_agree(st));
         DT_TRY(c->host->ops->broadcast(c->host, axes, &id, (int64_t)sizeof id, DT_COMM_BYTE, 0));
         DT_TRY(dt_world_barrier());
         ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
         config.blocking = 0;
-        st = check_nccl(ncclCommInitRankConfig(&c->nccl[axes], ranks, id, rank, &config), "ncclCommInitRank");
+        st = check_nccl(nccl.CommInitRankConfig(&c->nccl[axes], ranks, id, rank, &config), "ncclCommInitRank");
         if (st == DT_OK) st = settle(c->nccl[axes]);
         DT_TRY(dt_world_agree(st));
     }
@@ -268,6 +285,16 @@ static dt_status staged_broadcast(dt_comm *comm, dt_axes axes, void *buf, int64_
 
 /* ---- opening ---- */
 
+static void cuda_comm_destroy(dt_comm *comm)
+{
+    cuda_comm *c = impl_of(comm);
+    dt_cuda_of(c->device)->wait = NULL;
+    for (dt_axes a = 0; a <= DT_AXES_ALL; a++)
+        if (c->nccl[a] != NULL && live_axes(comm, a) == a) nccl.CommDestroy(c->nccl[a]);
+    for (int i = 0; i < 2; i++) free(c->staging[i]);
+    free(c);
+}
+
 static dt_comm_ops table(const char *name, int waits)
 {
     dt_comm_ops ops = {};
@@ -295,21 +322,21 @@ static dt_status gpus_are_shared(int *shared)
 extern "C" __attribute__((visibility("default"))) dt_status dt_cuda_comm_create(dt_comm *host, dt_device *device,
                                                                                 dt_comm *out)
 {
-    static const dt_comm_ops nccl = table("nccl", 0), staged = table("mpi through the host", 1);
+    static const dt_comm_ops direct = table("nccl", 0), staged = table("mpi through the host", 1);
     cuda_comm *c = NULL;
     int shared = 0;
     DT_TRY(dt_world_agree(gpus_are_shared(&shared)));
     DT_TRY(dt_world_agree(dt_alloc(1, sizeof *c, &c)));
     c->host = host;
     c->device = device;
-    out->ops = shared && host->mesh.ranks > 1 ? &staged : &nccl;
+    out->ops = shared && host->mesh.ranks > 1 ? &staged : &direct;
     out->mesh = host->mesh;
     memset(out->bytes_sent, 0, sizeof out->bytes_sent);
     out->impl = c;
     if (out->ops == &staged && dt_world_rank() == 0)
         dt_log(DT_LOG_INFO, "ranks share a GPU, which NCCL refuses: they talk through the host, for tests only");
-    dt_status st = out->ops == &nccl ? open_nccl(out, c) : DT_OK;
-    if (st == DT_OK && out->ops == &nccl && host->mesh.ranks > 1) {
+    dt_status st = out->ops == &direct ? open_nccl(out, c) : DT_OK;
+    if (st == DT_OK && out->ops == &direct && host->mesh.ranks > 1) {
         dt_cuda_of(device)->wait = wait_with_others;
         dt_cuda_of(device)->waiter = out;
     }
