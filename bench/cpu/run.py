@@ -1,91 +1,58 @@
 #!/usr/bin/env python3
 """dtrain beside transformers + PEFT on the CPU: tokens a second and peak memory of LoRA on all linears.
 
-    bench/cpu/run.py BUILD [--python PYTHON] [--vocab 32000,128256] [--threads 2,1] [--peer eager,compile]
+    bench/cpu/run.py BUILD [--python PYTHON] [--vocab 32000,128256] [--threads 2,1] [--peer plain,compile]
                      [--steps 6] [--repeats 3] [--work FOLDER]
 
 Both sides start from the same weights and the same delta, see the same rows in the same order, and take turns in time.
 Losses are compared first. Prints a table; ends with 1 if losses differ.
 """
 import argparse
+import dataclasses
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from common import ALPHA, BATCH, LR, RANK, SEED, SEQ, TARGETS, write_model, write_rows
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from common import WARM_UP, Dtrain, Job, Shape, run
 
-HERE = Path(__file__).resolve().parent
-WARM_UP = 2       # steps that are not counted
+PEER = Path(__file__).resolve().parents[1] / "peer.py"
+JOB = Job(seq=512, batch=4, rank=8)
 TOLERANCE = 1e-4  # relative, of any step's loss
-
-
-def config_of(folder, model, rows, steps):
-    targets = " ".join(f'target: "{t}"' for t in TARGETS)
-    return f"""
-        run {{ dir: "{folder}" seed: {SEED} }}
-        backbone {{ path: "{model}" }}
-        delta {{ name: "bench" lora {{ rank: {RANK} alpha: {ALPHA} }} {targets} }}
-        data {{ train {{ jsonl: "{rows}" }} seq_len: {SEQ} packing: false add_bos: false add_eos: false }}
-        train {{ steps: {steps} global_batch: {BATCH} micro_batch: {BATCH} }}
-        optim {{ adamw {{ lr: {LR} weight_decay: 0 }} clip_norm: 0 }}
-        device: CPU
-        """
-
-
-def measured(command, threads):
-    """Runs a command; its output and its peak of resident memory in bytes."""
-    env = dict(os.environ, OMP_NUM_THREADS=str(threads))
-    child = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    output = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    if status != 0:
-        raise RuntimeError(f"{' '.join(map(str, command))}:\n{output}")
-    return output, usage.ru_maxrss * 1024
 
 
 class Case:
     def __init__(self, args, vocab, work):
-        self.args, self.work = args, work
-        self.model, self.rows = work / "model", work / "rows.jsonl"
-        self.dtrain = Path(args.build).resolve() / "dtrain"
-        write_model(work / "shape", vocab)
-        write_rows(self.rows, vocab)
-        measured([self.dtrain, "init", work / "shape", self.model], 1)
-        self.run_dtrain(1, 2, "optim.adamw.lr=1e-30")  # the delta as training starts from it
-        self.delta = work / "first.safetensors"
-        (work / "run/ckpt/step-000001/delta-00000-of-00001.safetensors").rename(self.delta)
+        self.args = args
+        shape = Shape(layers=12, width=768, heads=12, kv=12, ffn=2048, vocab=vocab)
+        self.ours = Dtrain(Path(args.build).resolve() / "dtrain", work, shape, JOB)
+        self.ours.write_first_delta(JOB.batch)
 
-    def run_dtrain(self, steps, threads, *sets):
-        run, config = self.work / "run", self.work / "config.pbtxt"
-        subprocess.run(["rm", "-rf", run], check=True)
-        config.write_text(config_of(run, self.model, self.rows, steps))
-        _, peak = measured([self.dtrain, config, *(f"--set={s}" for s in sets)], threads)
-        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        lines = [line for line in lines if "loss" in line]
-        return {"losses": [line["loss"] for line in lines], "seconds": [line["seconds"] for line in lines],
-                "peak": peak}
-
-    def run_peer(self, steps, threads, mode):
-        command = [self.args.python, HERE / "peer.py", self.model, self.delta, self.rows, steps, threads, BATCH, mode]
-        return json.loads(measured(list(map(str, command)), threads)[0].splitlines()[-1])
+    def run_peer(self, steps, env, mode):
+        ours, job = self.ours, json.dumps(dataclasses.asdict(JOB))
+        output, _ = run([self.args.python, PEER, ours.model, ours.delta, ours.rows, job, steps, JOB.batch, "cpu", mode],
+                        env)
+        result = json.loads(output.splitlines()[-1])
+        if "error" in result:
+            raise RuntimeError(f"PEFT, {mode}: {result['error']}")
+        return result
 
     def compare(self, threads):
         """Rounds in which each side runs once; {side: its runs}."""
-        runs, steps = {}, self.args.steps + WARM_UP
+        runs, steps, env = {}, self.args.steps + WARM_UP, {"OMP_NUM_THREADS": str(threads)}
         for _ in range(self.args.repeats):
-            runs.setdefault("dtrain", []).append(self.run_dtrain(steps, threads))
+            runs.setdefault("dtrain", []).append(self.ours.train(steps, JOB.batch, env=env))
             for mode in self.args.peer.split(","):
-                runs.setdefault(mode, []).append(self.run_peer(steps, threads, mode))
+                runs.setdefault(mode, []).append(self.run_peer(steps, env, mode))
         return runs
 
 
 def summary(runs):
     seconds = [s for run in runs for s in run["seconds"][WARM_UP:]]
-    return {"median": SEQ * BATCH / statistics.median(seconds), "best": SEQ * BATCH / min(seconds),
+    return {"median": JOB.seq * JOB.batch / statistics.median(seconds), "best": JOB.seq * JOB.batch / min(seconds),
             "peak": max(run["peak"] for run in runs)}
 
 
@@ -111,7 +78,7 @@ def main():
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--vocab", default="32000,128256")
     parser.add_argument("--threads", default="2,1")
-    parser.add_argument("--peer", default="eager")
+    parser.add_argument("--peer", default="plain")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--work")

@@ -56,22 +56,29 @@ static dt_status list_tensors(const dt_graph *g, dt_st_type type, int64_t shard_
     return DT_OK;
 }
 
-/* Row by row: a conversion then needs little memory. */
+/* Row by row: a conversion then needs little memory. By all of the machine's threads: each number is a function of its
+ * place, whoever draws it. */
 static dt_status draw(const dt_backbone *bb, dt_st_entry *t)
 {
     const int64_t cols = t->dim[t->ndim - 1], rows = count_of(t) / cols;
     const size_t size = dt_st_type_size(t->type);
     unsigned char *data = NULL;
+    bool drawn = true;
     DT_TRY(dt_alloc((size_t)(rows * cols) + 1, size, &data));
     t->data = data;
-    float *row = NULL;
-    DT_TRY(dt_alloc((size_t)cols, sizeof *row, &row));
-    for (int64_t r = 0; r < rows; r++) {
-        dt_weights_draw(bb, t->name, t->ndim, (dt_slice){r * cols, 1, cols, cols}, row);
-        dt_st_from_f32(t->type, row, cols, data + (size_t)(r * cols) * size);
+#pragma omp parallel reduction(&& : drawn)
+    {
+        float *row = malloc((size_t)cols * sizeof *row);
+        drawn = row != NULL;
+#pragma omp for
+        for (int64_t r = 0; r < rows; r++) {
+            if (row == NULL) continue;
+            dt_weights_draw(bb, t->name, t->ndim, (dt_slice){r * cols, 1, cols, cols}, row);
+            dt_st_from_f32(t->type, row, cols, data + (size_t)(r * cols) * size);
+        }
+        free(row);
     }
-    free(row);
-    return DT_OK;
+    return drawn ? DT_OK : dt_fail(DT_ERR_MEMORY, "%s: no memory for a row of %lld", t->name, (long long)cols);
 }
 
 static void name_shard(const checkpoint *c, int shard, char *name, size_t bytes)
