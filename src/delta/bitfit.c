@@ -26,6 +26,7 @@ static void bitfit_attach(dt_delta *d, dt_graph *g, dt_site *site)
 {
     if (site->b != DT_NONE) {
         dt_graph_make_trainable(g, site->b);
+        g->value[site->b].type = DT_TYPE_ACC; /* what is trained is kept in fp32 on every device */
         g->value[site->b].init = (dt_init){DT_INIT_BACKBONE, 0};
     } else if (d->config->bitfit->add && site->kind == DT_SITE_LINEAR) {
         add_bias(d, g, site);

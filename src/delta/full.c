@@ -6,6 +6,7 @@ static void train_in_place(dt_graph *g, dt_val v)
 {
     if (v == DT_NONE || g->value[v].kind == DT_KIND_PARAM) return;
     dt_graph_make_trainable(g, v);
+    g->value[v].type = DT_TYPE_ACC; /* what is trained is kept in fp32 on every device */
     g->value[v].init = (dt_init){DT_INIT_BACKBONE, 0};
 }
 

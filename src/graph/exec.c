@@ -27,7 +27,6 @@ static size_t element_size(const dt_exec *e, dt_val v)
     return type == DT_TYPE_I32 ? 4 : type == DT_TYPE_ACT ? e->device->ops->act_size : e->device->ops->acc_size;
 }
 
-/* ACT weights that became parameters keep their type; masters are ACC, which on every device holds an ACT exactly. */
 static dt_status bind_persistent(dt_exec *e, dt_store *store, dt_val v)
 {
     const dt_value *val = &e->g->value[v];
