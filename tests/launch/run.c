@@ -106,6 +106,13 @@ void run_config_stories(const char *text)
 
 /* ---- jobs ---- */
 
+static const char *program = DT_SPAWN_DTRAIN;
+
+void run_program(const char *path)
+{
+    program = path;
+}
+
 dt_spawn run_start(const char *name, const char *mpirun, const char *sets)
 {
     char options[4096] = "", words[2048];
@@ -115,8 +122,8 @@ dt_spawn run_start(const char *name, const char *mpirun, const char *sets)
         size_t used = strlen(options);
         snprintf(options + used, sizeof options - used, " --set '%s'", word);
     }
-    return dt_spawn_start(180, "OMP_NUM_THREADS=1 %s %s %s %s --set run.dir=%s%s", DT_SPAWN_MPIRUN, mpirun,
-                          DT_SPAWN_DTRAIN, run_path("config.pbtxt"), run_path("%s", name), options);
+    return dt_spawn_start(180, "OMP_NUM_THREADS=1 %s %s %s %s --set run.dir=%s%s", DT_SPAWN_MPIRUN, mpirun, program,
+                          run_path("config.pbtxt"), run_path("%s", name), options);
 }
 
 dt_spawn run_start_endless(const char *name, const char *mpirun, const char *sets)

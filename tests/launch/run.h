@@ -31,6 +31,8 @@ void run_config(const char *text);
 /** Skips the test where stories260k and e2e are not there; else writes a configuration over them. */
 void run_config_stories(const char *text);
 
+/** The program that is started from now on, instead of dtrain. */
+void run_program(const char *path);
 /** Starts training into run `name`: `mpirun`: arguments of mpirun; `sets`: words "field=value" for --set. */
 dt_spawn run_start(const char *name, const char *mpirun, const char *sets);
 /** Trains and asserts that it ends well. */
