@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -89,23 +90,31 @@ def batches(rows, batch, seed):
         queue = queue[batch:]
 
 
-def run(command, env=(), watch=None):
-    """Runs a command to its end; (its output, the most memory it held in bytes: resident, or what `watch` saw)."""
+def run(command, env=(), watch=None, limit=None, keep=False):
+    """Runs a command to its end; (its output, the most memory it held in bytes: resident, or what `watch` saw). After
+    `limit` seconds it is ended: with `keep` what it said so far counts, else that is an error."""
     child = subprocess.Popen([str(word) for word in command], env=dict(os.environ, **dict(env)), text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    ended = threading.Event()
+    timer = threading.Timer(limit or 1e6, lambda: (ended.set(), child.kill()))
+    timer.daemon = True
+    timer.start()
     output = child.stdout.read()
     _, status, usage = os.wait4(child.pid, 0)
+    timer.cancel()
     child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
-        raise RuntimeError(f"{' '.join(map(str, command))}:\n{output}")
+    if child.returncode != 0 and not (keep and ended.is_set()):
+        why = f"ended after {limit} s" if ended.is_set() else f"exit code {child.returncode}"
+        last = (output.strip().splitlines() or [""])[-1]
+        raise RuntimeError(f"{last} ({why})\n{' '.join(map(str, command))}:\n{output}")
     return output, watch.peak() if watch else usage.ru_maxrss * 1024
 
 
 class Dtrain:
     """dtrain on a random model of a shape: what it trains is in `work`, from where the peer takes it too."""
 
-    def __init__(self, program, work, shape, job, device="CPU", rows=64, env=()):
-        self.program, self.work, self.shape, self.job, self.device, self.env = program, work, shape, job, device, env
+    def __init__(self, program, work, shape, job, device="CPU", rows=64, limit=None):
+        self.program, self.work, self.shape, self.job, self.device, self.limit = program, work, shape, job, device, limit
         self.model, self.rows, self.delta = work / "model", work / "rows.jsonl", work / "first.safetensors"
         write_model(work / "shape", shape, job.seq)
         write_rows(self.rows, shape.vocab, job.seq, rows, job.seed)
@@ -132,7 +141,7 @@ class Dtrain:
         """{"losses", "grad_norms", "seconds": [steps], "peak": bytes}"""
         shutil.rmtree(self.work / "run", ignore_errors=True)
         config = self.config(steps, micro, delta)
-        _, peak = run([self.program, config, *(f"--set={s}" for s in sets)], dict(self.env) | dict(env), watch)
+        _, peak = run([self.program, config, *(f"--set={s}" for s in sets)], env, watch, self.limit)
         lines = [json.loads(line) for line in (self.work / "run/metrics.jsonl").read_text().splitlines()]
         lines = [line for line in lines if "loss" in line]
         return {"losses": [line["loss"] for line in lines], "grad_norms": [line["grad_norm"] for line in lines],
@@ -144,7 +153,7 @@ class Dtrain:
         for batches_of_run in 1, 1 + count:
             start = time.perf_counter()
             run([self.program, "eval", config, f"--set=data.eval.jsonl={self.rows}",
-                 f"--set=data.eval.examples={batches_of_run * micro}"], self.env)
+                 f"--set=data.eval.examples={batches_of_run * micro}"], limit=self.limit)
             took.append(time.perf_counter() - start)
         return (took[1] - took[0]) / count
 

@@ -59,7 +59,10 @@ carry() {
 # ---- programs ----
 
 programs='dtrain'
-if [ $tests = 1 ]; then programs="$programs run_diff gpu_ops"; fi
+if [ $tests = 1 ]; then
+    [ -x "$build/tests/gpu_ops" ] || die "$build/tests/gpu_ops: not there; launch/setup.sh --tests makes it"
+    programs="$programs run_diff $(cd "$build/tests" && echo gpu_*)"
+fi
 for program in $programs; do
     path=$build/$program
     [ -x "$path" ] || path=$build/tests/$program
@@ -151,6 +154,7 @@ EOF
     chmod 755 "$out/bin/$1"
 }
 for program in $programs orted; do launcher "$program" "exec \"\$here/libexec/$program\" \"\$@\""; done
+# shellcheck disable=SC2016 # the launcher's own
 launcher mpirun 'PATH=$here/libexec:$PATH exec "$here/libexec/mpirun.sh" --prefix "$here" "$@"'
 
 if [ $tests = 1 ]; then

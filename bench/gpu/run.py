@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """dtrain beside transformers + PEFT on a GPU: tokens a second, share of the card's matmul rate, memory.
 
-    bench/gpu/run.py DTRAIN [--python PYTHON] [--model 1B,8B] [--parts lora,fish,head] [--micro 1,2,4] [--steps 6]
-                     [--peer MODE,MODE...] [--work FOLDER] [--log FILE]
+    bench/gpu/run.py DTRAIN [--python PYTHON] [--model 1B,8B] [--parts lora,fp8,fish,head] [--micro 1,2,4]
+                     [--steps 6] [--peer MODE,MODE...] [--limit SECONDS] [--work FOLDER] [--log FILE]
     bench/gpu/run.py DTRAIN --device cpu --model tiny      the script itself, in a minute
 
 DTRAIN is the program (build/dtrain, bundle/bin/dtrain). Losses and gradient norms are compared first; speed is told only
@@ -31,9 +31,9 @@ SHAPES = {
     "8B": Shape(layers=32, width=4096, heads=32, kv=8, ffn=14336, vocab=128256),
     "tiny": Shape(layers=2, width=128, heads=4, kv=2, ffn=256, vocab=512),
 }
-MODES = "plain", "compile", "half", "half+compile", "half+checkpoint", "half+checkpoint+compile"
+MODES = "half", "plain", "half+checkpoint", "half+compile", "half+checkpoint+compile"
 SHARE = {"1B": 0.60, "8B": 0.65}  # of the matmul rate, at least
-FASTER, SMALLER, FISH, HEAD = 1.5, 0.5, 1.4, 1.1
+FASTER, SMALLER, FP8, FISH, HEAD = 1.5, 0.5, 1.3, 1.4, 1.1
 
 
 class CardMemory:
@@ -83,6 +83,15 @@ class Report:
         print(f"{word:7} {what:58} {figure:10.3g} {'>=' if at_least else '<='} {limit:g}", flush=True)
         self.figures[what] = figure
 
+    def part(self, log, run_part):
+        """Runs a part of a case; whatever becomes of it, the others have their turn and the figures are kept."""
+        try:
+            run_part()
+        except (RuntimeError, OSError) as error:
+            self.fail(run_part.__name__, str(error).splitlines()[0])
+        if log:
+            Path(log).write_text(json.dumps(self.figures, indent=1))
+
     def fail(self, what, why):
         self.failed = True
         print(f"FAILED  {what:58} {why}", flush=True)
@@ -97,20 +106,20 @@ class Case:
         self.job = Job(seq=seq, batch=max(self.micros), rank=16)
         self.rows = 256 if self.gpu else 32
         start = time.perf_counter()
-        self.ours = Dtrain(args.dtrain, work, self.shape, self.job, args.device.upper(), self.rows)
+        self.ours = Dtrain(args.dtrain, work, self.shape, self.job, args.device.upper(), self.rows, args.limit)
         self.weights = self.shape.all() * (2 if self.gpu else 4)
         self.tokens = seq * self.job.batch
         print(f"\n{name}: {self.shape.all() / 1e9:.3f} G parameters, {self.shape.in_matmuls() / 1e9:.3f} G in products, "
               f"made in {time.perf_counter() - start:.0f} s; sequences of {seq}, {self.job.batch} a step", flush=True)
 
-    def train(self, micro, delta=None):
+    def train(self, micro, delta=None, sets=()):
         watch = CardMemory() if self.gpu else None
         try:
-            return self.ours.train(self.args.steps + WARM_UP, micro, delta, watch=watch)
+            return self.ours.train(self.args.steps + WARM_UP, micro, delta, sets, watch)
         except RuntimeError as error:
             if watch:
                 watch.peak()
-            return {"error": str(error).strip().splitlines()[-1][:200]}
+            return {"error": str(error).splitlines()[0]}
 
     def train_all(self):
         """{(side, micro): its run}"""
@@ -120,7 +129,7 @@ class Case:
         command = [self.args.python, BENCH / "peer.py", self.ours.model, self.ours.delta, self.ours.rows,
                    json.dumps(dataclasses.asdict(self.job)), self.args.steps + WARM_UP, self.args.micro,
                    self.args.device, *self.args.peer.split(",")]
-        for line in run(command)[0].splitlines():
+        for line in run(command, limit=self.args.limit, keep=True)[0].splitlines():
             if line.startswith("{"):
                 result = json.loads(line)
                 runs[result["mode"], result["micro"]] = result
@@ -131,6 +140,7 @@ class Case:
         tolerance = 1e-2 if self.gpu else 1e-4
         ours = next((r for (side, _), r in runs.items() if side == "dtrain" and "error" not in r), None)
         good = {}
+        self.report.figures[f"{self.name}: runs"] = {f"{side}, {micro}": r for (side, micro), r in runs.items()}
         for (side, micro), r in runs.items():
             what = f"{self.name} {side}, micro-batch {micro}"
             if "error" in r:
@@ -197,6 +207,23 @@ class Case:
             self.report.fail(f"{self.name} LoRA, micro-batch {micro}", lora["error"])
         return None if "error" in lora else self.seconds(lora)
 
+    def fp8(self):
+        """The backbone's linears in 8 bits, beside our own bf16; both curves of losses go into the log."""
+        config = self.ours.config(1, self.micros[-1], None)
+        try:
+            run([self.ours.program, "config", config, "--set=backbone.precision=FP8"])
+        except RuntimeError as error:
+            return print(f"-       {self.name}: FP8: {str(error).splitlines()[0]}", flush=True)
+        micro = self.micros[-1]
+        bf16, fp8 = self.train(micro), self.train(micro, sets=["backbone.precision=FP8"])
+        self.report.figures[f"{self.name}: fp8 runs"] = {"bf16": bf16, "fp8": fp8}
+        if "error" in bf16 or "error" in fp8:
+            return self.report.fail(f"{self.name} FP8", bf16.get("error") or fp8["error"])
+        for label, r in ("bf16", bf16), ("FP8", fp8):
+            print(f"        {self.name}: losses in {label:4}", *(f"{loss:.4f}" for loss in r["losses"]), flush=True)
+        self.report.hold(f"{self.name}: FP8's speed beside bf16's, micro-batch {micro}",
+                         self.seconds(bf16) / self.seconds(fp8), FP8, judged=self.gpu)
+
     def fish(self):
         micro = self.micros[0]
         targets = " ".join(f'target: "{t}"' for t in TARGETS)
@@ -219,7 +246,7 @@ class Case:
         forward = self.ours.forward_seconds(micro, self.rows * 3 // 4 // micro) * parts
         products = 4 * self.shape.width * self.shape.vocab * self.tokens / self.rate
         self.report.hold(f"{self.name}: step of a delta on the head beside forward + head",
-                         self.seconds(head) / (forward + products), HEAD, False, judged=self.gpu)
+                         self.seconds(head) / (forward + products) if forward > 0 else float("nan"), HEAD, False, judged=self.gpu)
 
 
 def main():
@@ -228,10 +255,11 @@ def main():
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--model", default="1B,8B")
-    parser.add_argument("--parts", default="lora,fish,head")
+    parser.add_argument("--parts", default="lora,fp8,fish,head")
     parser.add_argument("--micro", default="1,2,4")
     parser.add_argument("--peer", default=",".join(MODES))
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--limit", type=float, default=600, help="seconds that one command may take")
     parser.add_argument("--work")
     parser.add_argument("--log")
     args = parser.parse_args()
@@ -240,9 +268,7 @@ def main():
         with tempfile.TemporaryDirectory(prefix="dtrain-bench-", dir=args.work) as work:
             case = Case(args, report, name, Path(work))
             for part in args.parts.split(","):
-                {"lora": case.compare, "fish": case.fish, "head": case.head}[part]()
-    if args.log:
-        Path(args.log).write_text(json.dumps(report.figures, indent=2))
+                report.part(args.log, {"lora": case.compare, "fp8": case.fp8, "fish": case.fish, "head": case.head}[part])
     return int(report.failed)
 
 

@@ -1,14 +1,14 @@
 #!/bin/sh
 # acceptance.sh [--bin FOLDER] [--device CUDA|CPU] [--python PYTHON] [--log FOLDER] [PART]...: what is asked of dtrain on a
 # GPU, a line each: ok, FAILED or skipped; what; the figure; its limit. Correctness comes before speed. FOLDER has dtrain,
-# run_diff, gpu_ops and mpirun: a bundle's bin (launch/bundle.sh --tests), the default where this lies in one, else made of
+# run_diff, gpu_* and mpirun: a bundle's bin (launch/bundle.sh --tests), the default where this lies in one, else made of
 # build/. Without a GPU it ends with 77 ("skipped"). --device CPU takes the CPU for the GPU, to test this script.
 #
 # Parts, by default all, in this order:
 #
 #     errors     without a GPU that it may use, device: CUDA ends with one line and an exit code
-#     ops        gpu_ops: every op against the CPU in float64, fp32 within 1e-5, bf16 within 1e-2 of the norm
-#     memcheck   gpu_ops under compute-sanitizer's memcheck
+#     ops        gpu_ops and its like: every op against the CPU in float64, fp32 within 1e-5, bf16 within 1e-2 of the norm
+#     memcheck   the same under compute-sanitizer's memcheck
 #     racecheck  ... and racecheck
 #     train      20 steps of stories260k and of random Llama, Qwen3 and GPT-2 as on the CPU: losses within 1e-4 in fp32,
 #                1e-2 in bf16
@@ -16,7 +16,8 @@
 #     ranks      two ranks on one GPU, as data and as tensor ranks, have the losses of one
 #     masks      FISH chooses on the GPU in fp32 what it chooses on the CPU, but for one entry in a thousand
 #     resume     a run that was interrupted is the whole one's bits
-#     bench      bench/gpu/run.py: speed and memory beside PEFT; PYTHON (python3) has torch, transformers and peft
+#     bench1B    bench/gpu/run.py: speed and memory beside PEFT; PYTHON (python3) has torch, transformers and peft
+#     bench8B    ... of the larger model, whose 16 GB go to TMPDIR
 #
 # Each command's output is in the log's folder. Exit code 0 if every line is ok or skipped.
 set -eu
@@ -35,7 +36,7 @@ while [ $# -gt 0 ]; do
     esac
     shift 2 || usage
 done
-[ $# -gt 0 ] || set -- errors ops memcheck racecheck train recorded ranks masks resume bench
+[ $# -gt 0 ] || set -- errors ops memcheck racecheck train recorded ranks masks resume bench1B bench8B
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -53,7 +54,7 @@ if [ -z "$bin" ]; then
     if [ ! -d "$bin" ]; then
         bin=$work/bin
         mkdir "$bin"
-        ln -s "$top/build/dtrain" "$top/build/run_diff" "$top/build/tests/gpu_ops" "$bin"
+        ln -s "$top/build/dtrain" "$top/build/run_diff" "$top"/build/tests/gpu_* "$bin"
         ln -s "$top/launch/mpirun.sh" "$bin/mpirun"
     fi
 fi
@@ -150,25 +151,27 @@ check_errors() {
     fi
 }
 
-ops() { # ops NAME SECONDS COMMAND...
-    name=$1 seconds=$2 status=0
+ops() { # ops WHAT SECONDS COMMAND...: each program of ops, run by COMMAND
+    what=$1 seconds=$2
     shift 2
-    word=
-    if [ "$device" = CPU ]; then word=cpu; fi
-    # shellcheck disable=SC2086 # a word or none
-    limited "$seconds" "$name" "$@" "$bin/gpu_ops" $word || status=$?
-    case $status in
-    0) grep ' cases; ' "$log/$name.log" | while read -r line; do report ok "$name" "$line"; done ;;
-    77) report skipped "$name" "$(why "$name")" ;;
-    *) report FAILED "$name, exit code $status" "$(grep -c '^FAIL' "$log/$name.log") bad; $(why "$name")" "fp32 1e-5, bf16 1e-2" ;;
-    esac
+    for program in "$bin"/gpu_*; do
+        name=$what-${program##*/} status=0 word=
+        if [ "$device" = CPU ]; then word=cpu; fi
+        # shellcheck disable=SC2086 # a word or none
+        limited "$seconds" "$name" "$@" "$program" $word || status=$?
+        case $status in
+        0) report ok "$name" "$(grep 'worst' "$log/$name.log" | cut -c 1-60 | paste -sd';')" "fp32 1e-5, bf16 1e-2" ;;
+        77) report skipped "$name" "$(why "$name")" ;;
+        *) report FAILED "$name, exit code $status" "$(grep -c '^FAIL' "$log/$name.log") bad; $(why "$name")" ;;
+        esac
+    done
 }
 check_ops() { ops ops 300; }
 sanitize() {
     tool=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
     if [ -x "$tool" ]; then
-        ops "$1" 600 "$tool" --tool "$1" --error-exitcode 9
-        grep -E 'SUMMARY' "$log/$1.log" | sed 's/^/         /'
+        ops "$1" 300 "$tool" --tool "$1" --error-exitcode 9
+        grep -h 'SUMMARY' "$log/$1"-*.log | sed 's/^/         /'
     else
         report skipped "$1" "no compute-sanitizer"
     fi
@@ -256,17 +259,23 @@ check_resume() {
     done
 }
 
-check_bench() {
+bench() { # bench NAME ARGUMENT...
+    name=$1
+    shift
     for module in torch transformers peft; do
-        "$python" -c "import $module" 2>/dev/null || { report skipped "bench" "no $module in $python" && return; }
+        "$python" -c "import $module" 2>/dev/null || { report skipped "$name" "no $module in $python" && return; }
     done
-    sizes='--model 1B,8B'
-    if [ "$device" = CPU ]; then sizes='--device cpu --model tiny --micro 1,2 --steps 2 --peer plain'; fi
-    # shellcheck disable=SC2086 # words
-    timeout -k 5 "${limit:-1500}" "$python" "$top/bench/gpu/run.py" "$bin/dtrain" --python "$python" $sizes \
-        --log "$log/bench.json" 2>&1 | tee "$log/bench.log"
-    if grep -q '^FAILED\|Error' "$log/bench.log" || [ ! -f "$log/bench.json" ]; then failed=1; fi
+    timeout -k 5 1500 "$python" "$top/bench/gpu/run.py" "$bin/dtrain" --python "$python" --log "$log/$name.json" \
+        --limit 400 "$@" 2>&1 | tee "$log/$name.log"
+    grep -E '^(ok|FAILED|-)  ' "$log/$name.log" >>"$log/table" || true
+    if grep -Eq '^FAILED|^Traceback' "$log/$name.log" || [ ! -f "$log/$name.json" ]; then failed=1; fi
 }
+check_bench1B() {
+    if [ "$device" = CPU ]; then bench bench --device cpu --model tiny --micro 1,2 --steps 2 --peer plain; else
+        bench bench1B --model 1B --micro 1,4
+    fi
+}
+check_bench8B() { if [ "$device" = CUDA ]; then bench bench8B --model 8B --micro 1,2; fi; }
 
 : >"$log/table"
 if [ "$device" = CUDA ]; then
@@ -278,7 +287,7 @@ if [ "$device" = CUDA ]; then
 fi
 for part; do
     case $part in
-    errors | ops | memcheck | racecheck | train | recorded | ranks | masks | resume | bench) "check_$part" ;;
+    errors | ops | memcheck | racecheck | train | recorded | ranks | masks | resume | bench1B | bench8B) "check_$part" ;;
     *) usage ;;
     esac
 done
