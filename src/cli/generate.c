@@ -166,11 +166,12 @@ const dt_command dt_command_generate = {
     .name = "generate",
     .arguments = "CONFIG",
     .summary = "go on from a prompt",
-    .text = "Prints what follows the prompt, token by token, until the end-of-text token, --max-tokens or the\n"
-            "backbone's last position. With deltas in CONFIG: as trained, from --delta or the newest checkpoint of\n"
-            "run.dir; what checkpoint.best kept is --delta RUN/ckpt/best. Tensor-parallel ranks work on it together.\n"
-            "At temperature 0, the default, each token is the likeliest; otherwise tokens are drawn, the same ones for\n"
-            "the same --seed on any number of ranks.",
+    .text =
+        "Prints what follows the prompt, token by token, until the end-of-text token, --max-tokens or the\n"
+        "backbone's last position. With deltas in CONFIG: as trained, from --delta or the newest checkpoint of\n"
+        "run.dir; what checkpoint.best kept is --delta RUN/ckpt/best. Tensor-parallel ranks work on it together.\n"
+        "At temperature 0, the default, each token is the likeliest; otherwise tokens are drawn, the same ones for\n"
+        "the same --seed on any number of ranks.",
     .examples =
         "dtrain generate config.pbtxt --prompt 'Once upon a time'\n"
         "mpirun -np 4 dtrain generate config.pbtxt --delta runs/first --prompt 'The end' --temperature 0.8 --top-p "

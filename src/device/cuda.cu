@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 extern "C" {
 #include "base/memory.h" // dt_alloc
+#include "device/fp8.h"
 #include "device/gemm.h"
 #include "device/module.h"
 }
@@ -42,6 +43,7 @@ static void cuda_free(dt_device *device, void *data)
 {
     if (data == NULL) return;
     cudaStreamSynchronize(dt_cuda_of(device)->stream);
+    dt_cuda_fp8_forget(dt_cuda_of(device), data);
     cudaFree(data);
 }
 
@@ -208,9 +210,15 @@ static void cuda_recording_free(dt_device *device, void *recording)
 static void cuda_destroy(dt_device *device)
 {
     dt_cuda *cuda = dt_cuda_of(device);
+    device->impl = NULL;
     if (cuda == NULL) return;
+    if (cuda->index < 0) { // only planned
+        free(cuda);
+        return;
+    }
     if (cuda->stream != NULL) cudaStreamSynchronize(cuda->stream);
     dt_cuda_gemm_free(cuda);
+    dt_cuda_fp8_forget(cuda, NULL);
     if (cuda->lt != NULL) cublasLtDestroy(cuda->lt);
     cudaFree(cuda->lt_workspace);
     for (int i = 0; i < DT_CUDA_PIECES; i++) {
@@ -222,7 +230,6 @@ static void cuda_destroy(dt_device *device)
     cudaFreeHost(cuda->ticket);
     if (cuda->stream != NULL) cudaStreamDestroy(cuda->stream);
     free(cuda);
-    device->impl = NULL;
 }
 
 static dt_status find_gpus(int *count)
@@ -252,6 +259,10 @@ static dt_status open_gpu(dt_cuda *cuda)
     if (gpu.major < 8)
         return dt_fail(DT_ERR_DEVICE, "GPU %d, %s, has compute capability %d.%d; expected 8.0 or newer", cuda->index,
                        gpu.name, gpu.major, gpu.minor);
+    if (cuda->fp8 && 10 * gpu.major + gpu.minor < 90)
+        return dt_fail(DT_ERR_DEVICE,
+                       "GPU %d, %s, has compute capability %d.%d; backbone.precision FP8 needs 9.0 or newer",
+                       cuda->index, gpu.name, gpu.major, gpu.minor);
     snprintf(cuda->name, sizeof cuda->name, "%s", gpu.name);
     cuda->processors = gpu.multiProcessorCount;
     DT_TRY(dt_cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
@@ -278,13 +289,14 @@ int dt_cuda_has_choices(int kernel);
 
 /* ---- choices ---- */
 
-/* What a call's kernel asks of the device is written down in a recording that nobody runs. */
+/* What a call's kernel asks of the device is written down in a recording that nobody runs; memory for what it will need
+ * may be taken meanwhile, and kernels loaded. */
 static dt_status cuda_consider(dt_device *device, int kernel, const struct dt_call *call)
 {
     dt_cuda *cuda = dt_cuda_of(device);
     cudaGraph_t graph = NULL;
     if (!dt_cuda_has_choices(kernel)) return DT_OK;
-    DT_TRY(cuda_record_begin(device));
+    DT_TRY(dt_cuda_check(cudaStreamBeginCapture(cuda->stream, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture"));
     cuda->considers = 1;
     dt_status st = device->kernels[kernel](call);
     cuda->considers = 0;
@@ -342,23 +354,26 @@ static dt_status module_gpus(int *count)
     return find_gpus(count);
 }
 
-static dt_status module_open(int gpu, int bf16, dt_device *out)
+static dt_status module_open(int gpu, dt_cuda_precision precision, dt_device *out)
 {
     static const dt_device_ops ops_f32 = ops_of("cuda (fp32)", sizeof(float));
     static const dt_device_ops ops_bf16 = ops_of("cuda", sizeof(__nv_bfloat16));
+    static const dt_device_ops ops_fp8 = ops_of("cuda (fp8)", sizeof(__nv_bfloat16));
+    const bool f32 = precision == DT_CUDA_FP32;
     dt_cuda *cuda = NULL;
     DT_TRY(dt_alloc(1, sizeof *cuda, &cuda));
     cuda->index = gpu;
+    cuda->fp8 = precision == DT_CUDA_FP8;
     dt_device device = {};
-    device.ops = bf16 ? &ops_bf16 : &ops_f32;
-    device.kernels = bf16 ? dt_cuda_kernels_bf16 : dt_cuda_kernels_f32;
+    device.ops = f32 ? &ops_f32 : cuda->fp8 ? &ops_fp8 : &ops_bf16;
+    device.kernels = f32 ? dt_cuda_kernels_f32 : dt_cuda_kernels_bf16;
     device.threads = 1;
     device.impl = cuda;
-    dt_status st = open_gpu(cuda);
+    dt_status st = gpu >= 0 ? open_gpu(cuda) : DT_OK;
     if (st != DT_OK) cuda_destroy(&device);
     else *out = device;
     return st;
 }
 
 extern "C" __attribute__((visibility("default")))
-const dt_cuda_module dt_cuda_module_v1 = {DT_CUDA_MODULE_VERSION, module_gpus, module_open};
+const dt_cuda_module dt_cuda_module_v2 = {DT_CUDA_MODULE_VERSION, module_gpus, module_open};

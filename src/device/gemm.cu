@@ -132,6 +132,13 @@ static dt_status describe(plan *p)
     BLAS(cublasLtMatmulDescCreate(&p->op, CUBLAS_COMPUTE_32F, CUDA_R_32F));
     BLAS(cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
     BLAS(cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
+    if (ab == CUDA_R_8F_E4M3) {
+        const cublasLtMatmulMatrixScale_t by_row = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+        const int8_t fast = 1; // sums over 128 products, not each of them, go to full registers
+        BLAS(cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &by_row, sizeof by_row));
+        BLAS(cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &by_row, sizeof by_row));
+        BLAS(cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_FAST_ACCUM, &fast, sizeof fast));
+    }
     BLAS(cublasLtMatrixLayoutCreate(&p->a, ab, k->tb ? k->k : k->n, k->tb ? k->n : k->k, k->ldb));
     BLAS(cublasLtMatrixLayoutCreate(&p->b, ab, k->ta ? k->m : k->k, k->ta ? k->k : k->m, k->lda));
     BLAS(cublasLtMatrixLayoutCreate(&p->c, to, k->n, k->m, k->ldc));
@@ -178,6 +185,14 @@ static dt_status take_first(const dt_cuda *cuda, plan *p)
 static cublasStatus_t multiply(dt_cuda *cuda, const plan *p, const cublasLtMatmulAlgo_t *algo, const dt_cuda_product *x,
                                void *c)
 {
+    if (x->scale_a != NULL) {
+        cublasStatus_t code =
+            cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &x->scale_b, sizeof x->scale_b);
+        if (code == CUBLAS_STATUS_SUCCESS)
+            code = cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x->scale_a,
+                                                  sizeof x->scale_a);
+        if (code != CUBLAS_STATUS_SUCCESS) return code;
+    }
     return cublasLtMatmul(cuda->lt, p->op, &x->alpha, x->b, p->a, x->a, p->b, &x->beta, c, p->c, c, p->c, algo,
                           cuda->lt_workspace, DT_CUDA_LT_BYTES, cuda->stream);
 }

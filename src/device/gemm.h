@@ -18,7 +18,9 @@ typedef struct dt_cuda_product {
     float beta;
     void *c;
     int64_t ldc;
-    cudaDataType_t ab, to; /* types of A and B, and of C */
+    cudaDataType_t ab, to;          /* types of A and B, and of C */
+    const float *scale_a, *scale_b; /* of CUDA_R_8F_E4M3 (A as it is, B transposed): factors of A's rows, of op(B)'s
+                                     * columns */
 } dt_cuda_product;
 
 /** Enqueues a product; while the device considers (dt_cuda.considers), only notes its shape and addresses. A shape that

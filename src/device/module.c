@@ -34,7 +34,7 @@ static dt_status open_module(const dt_cuda_module **out)
         find_module(path);
         library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (library == NULL) return dt_fail(DT_ERR_DEVICE, "the CUDA module cannot be opened: %s", dlerror());
-        const dt_cuda_module *found = dlsym(library, "dt_cuda_module_v1");
+        const dt_cuda_module *found = dlsym(library, "dt_cuda_module_v2");
         if (found == NULL || found->version != DT_CUDA_MODULE_VERSION)
             return dt_fail(DT_ERR_DEVICE, "%s: made for another version of dtrain", path);
         module = found;
@@ -43,13 +43,20 @@ static dt_status open_module(const dt_cuda_module **out)
     return DT_OK;
 }
 
-dt_status dt_device_cuda(int node_rank, int bf16, dt_device *out)
+dt_status dt_device_cuda(int node_rank, dt_cuda_precision precision, dt_device *out)
 {
     const dt_cuda_module *module = NULL;
     int gpus = 0;
     DT_TRY(open_module(&module));
     DT_TRY(module->gpus(&gpus));
-    return module->open(node_rank % gpus, bf16, out);
+    return module->open(node_rank % gpus, precision, out);
+}
+
+dt_status dt_device_cuda_plan(dt_cuda_precision precision, dt_device *out)
+{
+    const dt_cuda_module *module = NULL;
+    DT_TRY(open_module(&module));
+    return module->open(-1, precision, out);
 }
 
 void *dt_device_module_symbol(const char *name)

@@ -6,19 +6,23 @@
 #include "device/device.h" // dt_device
 
 /** What the module offers. A module of another version is refused. */
-enum { DT_CUDA_MODULE_VERSION = 1 };
+enum { DT_CUDA_MODULE_VERSION = 2 };
+/** What is computed in: fp32, to compare with the CPU; bf16; bf16, but products with frozen weights in 8 bits. */
+typedef enum dt_cuda_precision { DT_CUDA_FP32, DT_CUDA_BF16, DT_CUDA_FP8 } dt_cuda_precision;
 typedef struct dt_cuda_module {
     int version;
     /** GPUs that this process may use; DT_ERR_DEVICE if there is no driver, too old a one, or no GPU. */
     dt_status (*gpus)(int *count);
-    /** Opens GPU `gpu`, computing in bf16 or in fp32 (for comparison with the CPU). */
-    dt_status (*open)(int gpu, int bf16, dt_device *out);
+    /** Opens a GPU; number -1 stands for none, which can only plan. */
+    dt_status (*open)(int gpu, dt_cuda_precision precision, dt_device *out);
 } dt_cuda_module;
 
-/** The GPU of the `node_rank`th of the ranks of this node, in bf16 or fp32. Opens the module, once a process: beside
- * the program, in ../lib or .. as seen from there, or where the dynamic loader looks. Local. DT_ERR_DEVICE: no module,
- * no driver, no GPU. */
-dt_status dt_device_cuda(int node_rank, int bf16, dt_device *out) DT_WARN_UNUSED;
+/** The GPU of the `node_rank`th of the ranks of this node. Opens the module, once a process: beside the program, in
+ * ../lib or .. as seen from there, or where the dynamic loader looks. Local. DT_ERR_DEVICE: no module, no driver, no
+ * GPU. */
+dt_status dt_device_cuda(int node_rank, dt_cuda_precision precision, dt_device *out) DT_WARN_UNUSED;
+/** A device that knows what memory a GPU would need, and computes nothing: for planning where there is none. */
+dt_status dt_device_cuda_plan(dt_cuda_precision precision, dt_device *out) DT_WARN_UNUSED;
 
 /** A function of the open module; NULL if none is open or it has none of the name. */
 void *dt_device_module_symbol(const char *name);

@@ -10,6 +10,7 @@
 typedef struct dt_tensor {
     void *data; /* NULL: an optional input that is absent, or an output nobody needs */
     dt_type type;
+    bool frozen; /* a weight that nothing writes */
     int ndim;
     int64_t dim[DT_DIMS];  /* of the slice */
     int64_t off[DT_DIMS];  /* where the slice starts in the global shape */

@@ -24,12 +24,22 @@ static size_t element_size(dt_type type, size_t act_size, size_t acc_size)
     return type == DT_TYPE_I32 ? 4 : type == DT_TYPE_ACT ? act_size : acc_size;
 }
 
+/* A weight of which no in-place update writes entries. */
+static bool is_frozen(const dt_graph *g, dt_val v)
+{
+    if (g->value[v].kind != DT_KIND_WEIGHT) return false;
+    for (int64_t i = 0; i < g->updates; i++)
+        if (g->update[i].w == v) return false;
+    return true;
+}
+
 static dt_tensor tensor_of(const dt_graph *g, dt_val v)
 {
     dt_tensor t = {.ndim = 0};
     if (v == DT_NONE) return t;
     const dt_value *val = &g->value[v];
     t.type = val->type;
+    t.frozen = is_frozen(g, v);
     t.ndim = val->ndim;
     memcpy(t.dim, val->local, sizeof t.dim);
     memcpy(t.off, val->off, sizeof t.off);

@@ -12,8 +12,9 @@ extern "C" {
 #define WITH_WORKSPACE(X)                                                                                              \
     X(matmul)                                                                                                          \
     X(bias_grad)                                                                                                       \
-    X(rmsnorm_grad) X(layernorm_grad) X(attention_grad) X(xent) X(xent_grad) X(sum) X(grad_norm) X(sampled_wgrad)      \
-        X(all_gather) X(reduce_scatter)
+    X(rmsnorm_grad)                                                                                                    \
+    X(layernorm_grad) X(attention_grad) X(xent) X(xent_grad) X(sum) X(grad_norm) X(sampled_wgrad) X(all_gather)        \
+        X(reduce_scatter)
 #define DECLARE(name)                                                                                                  \
     size_t dt_cuda_f32_workspace_##name(const dt_call *call);                                                          \
     size_t dt_cuda_bf16_workspace_##name(const dt_call *call);
@@ -38,9 +39,11 @@ int dt_cuda_has_choices(int kernel)
            kernel == DT_OP_INDEX_sampled_wgrad;
 }
 
-size_t dt_cuda_workspace(const dt_device *device, int kernel, const dt_call *call)
+size_t dt_cuda_workspace(const dt_device *device, int kernel, const dt_call *planned)
 {
     const bool f32 = device->kernels == dt_cuda_kernels_f32;
+    dt_call bound = *planned, *call = &bound;
+    bound.device = (dt_device *)device;
     switch (kernel) {
 #define CASE(name)                                                                                                     \
     case DT_OP_INDEX_##name: return f32 ? dt_cuda_f32_workspace_##name(call) : dt_cuda_bf16_workspace_##name(call);

@@ -1,7 +1,9 @@
 /* Matrix product on CUDA. Operands that are ACC (a delta's masters) are rounded to ACT in the workspace first: deltas
- * are small beside what they are multiplied with. */
+ * are small beside what they are multiplied with. With a device that multiplies frozen weights in 8 bits, so is what
+ * they are multiplied with. */
 #include "op/cuda.cuh"
 extern "C" {
+#include "device/fp8.h"
 #include "op/matmul.h"
 }
 
@@ -19,13 +21,49 @@ static bool is_rounded(const dt_call *call, int i)
     return sizeof(act) != sizeof(float) && call->in[i].type == DT_TYPE_ACC && !exact;
 }
 
+static size_t padded(size_t bytes)
+{
+    return (bytes + 255) / 256 * 256;
+}
+
 static size_t rounded_bytes(const dt_call *call, int i)
 {
-    return is_rounded(call, i) ? ((size_t)count_of(&call->in[i]) * sizeof(act) + 255) / 256 * 256 : 0;
+    return is_rounded(call, i) ? padded((size_t)count_of(&call->in[i]) * sizeof(act)) : 0;
+}
+
+/* x W^T or dy W of a frozen weight, in 8 bits. */
+static bool is_8_bit(const dt_call *call)
+{
+    const dt_matmul_attr *attr = DT_ATTR(dt_matmul_attr, call);
+    const dt_tensor *a = &call->in[0], *b = &call->in[1];
+    return sizeof(act) == 2 && dt_cuda_of(call->device)->fp8 && b->frozen && b->type == DT_TYPE_ACT &&
+           a->type == DT_TYPE_ACT && !attr->ta && dt_cuda_fp8_fits(b->dim[0], b->dim[1]);
+}
+
+/* The first operand in 8 bits, [m,k], and its factors, [m]. */
+static size_t value_bytes(const dt_tensor *a)
+{
+    return padded((size_t)count_of(a));
+}
+
+static dt_status multiply_8_bit(const dt_call *call, dt_cuda_product p)
+{
+    const dt_tensor *a = &call->in[0], *b = &call->in[1];
+    dt_cuda *cuda = dt_cuda_of(call->device);
+    float *scale = (float *)((char *)call->workspace + value_bytes(a));
+    const dt_cuda_fp8 *w = NULL;
+    DT_TRY(dt_cuda_fp8_of(cuda, b->data, b->dim[0], b->dim[1], !p.tb, &w));
+    DT_TRY(dt_cuda_fp8_quantise(cuda, a->data, a->dim[0], a->dim[1], call->workspace, scale));
+    p.tb = true;
+    p.a = call->workspace, p.scale_a = scale;
+    p.b = w->value, p.scale_b = w->scale, p.ldb = w->columns;
+    p.ab = CUDA_R_8F_E4M3;
+    return multiply(call, p);
 }
 
 extern "C" size_t DT_CUDA_WORKSPACE(matmul)(const dt_call *call)
 {
+    if (is_8_bit(call)) return value_bytes(&call->in[0]) + padded((size_t)call->in[0].dim[0] * sizeof(float));
     return rounded_bytes(call, 0) + rounded_bytes(call, 1);
 }
 
@@ -60,5 +98,5 @@ dt_status DT_CUDA_KERNEL(matmul)(const dt_call *call)
                          y->dim[1],
                          is_rounded(call, 0) ? DT_CUDA_ACT : type_of(a),
                          type_of(y)};
-    return multiply(call, p);
+    return is_8_bit(call) ? multiply_8_bit(call, p) : multiply(call, p);
 }

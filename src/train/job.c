@@ -32,14 +32,22 @@ static int threads_of_rank(int ranks_of_node)
     return threads > 1 ? threads : 1;
 }
 
-static dt_status open_device(const Dtrain__Config *config, int ranks_of_node, dt_device *out)
+/* `plans`: for figures only, on a machine that need not have the GPU. */
+static dt_status open_device(const Dtrain__Config *config, int ranks_of_node, bool plans, dt_device *out)
 {
-    Dtrain__Precision precision = config->backbone->precision;
+    static const char *const name[] = {[DTRAIN__PRECISION__BF16] = "BF16", [DTRAIN__PRECISION__FP8] = "FP8"};
+    static const dt_cuda_precision of_gpu[] = {[DTRAIN__PRECISION__NATIVE] = DT_CUDA_BF16,
+                                               [DTRAIN__PRECISION__FP32] = DT_CUDA_FP32,
+                                               [DTRAIN__PRECISION__BF16] = DT_CUDA_BF16,
+                                               [DTRAIN__PRECISION__FP8] = DT_CUDA_FP8};
+    const Dtrain__Precision precision = config->backbone->precision;
     if (config->device == DTRAIN__DEVICE__CUDA)
-        return dt_fail_in(dt_device_cuda(dt_world_node_rank(), precision != DTRAIN__PRECISION__FP32, out),
+        return dt_fail_in(plans ? dt_device_cuda_plan(of_gpu[precision], out)
+                                : dt_device_cuda(dt_world_node_rank(), of_gpu[precision], out),
                           "device: CUDA");
-    if (precision == DTRAIN__PRECISION__BF16)
-        return dt_fail(DT_ERR_CONFIG, "backbone.precision: BF16 is of GPUs; expected NATIVE or FP32 with device: CPU");
+    if (precision == DTRAIN__PRECISION__BF16 || precision == DTRAIN__PRECISION__FP8)
+        return dt_fail(DT_ERR_CONFIG, "backbone.precision: %s is of GPUs; expected NATIVE or FP32 with device: CPU",
+                       name[precision]);
     return dt_device_cpu(threads_of_rank(ranks_of_node), out);
 }
 
@@ -62,7 +70,7 @@ static dt_status check_local_steps(const Dtrain__Config *c, const dt_deltas *del
 }
 
 /* What graphs are made of: backbone, mesh, deltas, device, length of a sequence. */
-static dt_status open_model(dt_job *job, int rank, int ranks, int ranks_of_node, bool load_weights)
+static dt_status open_model(dt_job *job, int rank, int ranks, int ranks_of_node, bool plans, bool load_weights)
 {
     const Dtrain__Config *c = job->config;
     if (c->backbone->path == NULL)
@@ -72,7 +80,7 @@ static dt_status open_model(dt_job *job, int rank, int ranks, int ranks_of_node,
     DT_TRY(dt_job_mesh(c, &job->backbone->info, rank, ranks, &job->mesh));
     DT_TRY(dt_deltas_create(c, &job->deltas));
     DT_TRY(check_local_steps(c, &job->deltas));
-    DT_TRY(open_device(c, ranks_of_node, &job->device));
+    DT_TRY(open_device(c, ranks_of_node, plans, &job->device));
     /* Sequence parallelism splits tokens over the tensor ranks: sequences are padded to a length that divides. */
     int64_t tensor = c->parallel->sequence ? c->parallel->tensor : 1;
     job->seq = (c->data->seq_len + tensor - 1) / tensor * tensor;
@@ -100,7 +108,7 @@ static dt_status open_local(dt_job *job, unsigned what)
 {
     const Dtrain__Config *c = job->config;
     bool reads = !fetches(c) || is_reader(c);
-    DT_TRY(open_model(job, dt_world_rank(), dt_world_size(), dt_world_node_size(), reads));
+    DT_TRY(open_model(job, dt_world_rank(), dt_world_size(), dt_world_node_size(), false, reads));
     if (what & (DT_JOB_TRAIN_DATA | DT_JOB_EVAL_DATA)) DT_TRY(check_length(job));
     if (what & (DT_JOB_TOKENIZER | DT_JOB_TRAIN_DATA | DT_JOB_EVAL_DATA)) {
         DT_TRY(dt_tokenizer_load(c->backbone->path, &job->tokenizer));
@@ -143,7 +151,7 @@ dt_status dt_job_open(const Dtrain__Config *config, unsigned what, dt_job *out)
 dt_status dt_job_open_plan(const Dtrain__Config *config, int ranks, dt_job *out)
 {
     *out = (dt_job){.config = config};
-    dt_status st = open_model(out, 0, ranks, ranks, false);
+    dt_status st = open_model(out, 0, ranks, ranks, true, false);
     if (st == DT_OK) st = check_length(out);
     if (st != DT_OK) dt_job_close(out);
     return st;

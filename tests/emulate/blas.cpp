@@ -2,6 +2,7 @@
  * number, and hold to what they were asked for: alignments, workspace. */
 #include "cublasLt.h"
 #include "cuda_bf16.h"
+#include "cuda_fp8.h"
 #include <cstring>
 #include <oneapi/dnnl/dnnl.h>
 #include <vector>
@@ -11,6 +12,9 @@ struct emulate_lt {
 };
 struct emulate_product {
     int32_t ta, tb;
+    cublasLtMatmulMatrixScale_t mode_a, mode_b; // of 8-bit operands
+    const float *scale_a, *scale_b;
+    int8_t fast;
 };
 struct emulate_matrix {
     cudaDataType type;
@@ -67,7 +71,7 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle)
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t compute, cudaDataType_t scale)
 {
     if (compute != CUBLAS_COMPUTE_32F || scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
-    *out = new emulate_product{CUBLAS_OP_N, CUBLAS_OP_N};
+    *out = new emulate_product{CUBLAS_OP_N, CUBLAS_OP_N, {}, {}, nullptr, nullptr, 0};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -84,6 +88,11 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasL
     switch (attribute) {
     case CUBLASLT_MATMUL_DESC_TRANSA: return set(&desc->ta, sizeof desc->ta, value, bytes);
     case CUBLASLT_MATMUL_DESC_TRANSB: return set(&desc->tb, sizeof desc->tb, value, bytes);
+    case CUBLASLT_MATMUL_DESC_A_SCALE_POINTER: return set(&desc->scale_a, sizeof desc->scale_a, value, bytes);
+    case CUBLASLT_MATMUL_DESC_B_SCALE_POINTER: return set(&desc->scale_b, sizeof desc->scale_b, value, bytes);
+    case CUBLASLT_MATMUL_DESC_A_SCALE_MODE: return set(&desc->mode_a, sizeof desc->mode_a, value, bytes);
+    case CUBLASLT_MATMUL_DESC_B_SCALE_MODE: return set(&desc->mode_b, sizeof desc->mode_b, value, bytes);
+    case CUBLASLT_MATMUL_DESC_FAST_ACCUM: return set(&desc->fast, sizeof desc->fast, value, bytes);
     }
     return CUBLAS_STATUS_NOT_SUPPORTED;
 }
@@ -147,6 +156,16 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t wish)
 
 /* ---- products ---- */
 
+/* 8-bit operands: the summed dimension first in both, all dimensions multiples of 16, a factor for each row and column.
+ */
+static bool fits_8_bit(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                       cublasLtMatrixLayout_t d)
+{
+    return desc->ta == CUBLAS_OP_T && desc->tb == CUBLAS_OP_N && a->rows % 16 == 0 && a->columns % 16 == 0 &&
+           a->ld % 16 == 0 && b->ld % 16 == 0 && desc->mode_a == CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F &&
+           desc->mode_b == desc->mode_a && (d->type == CUDA_R_16BF || d->type == CUDA_R_32F);
+}
+
 /* D(m x n) = op(A) op(B), columns first. */
 static bool fits(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                  cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d)
@@ -155,7 +174,9 @@ static bool fits(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cublasLtMa
     const uint64_t m = ta ? a->columns : a->rows, k = ta ? a->rows : a->columns;
     const uint64_t n = tb ? b->rows : b->columns, k2 = tb ? b->columns : b->rows;
     return k == k2 && d->rows == m && d->columns == n && c->rows == m && c->columns == n && a->type == b->type &&
-           c->type == d->type && (d->type == a->type || (a->type == CUDA_R_16BF && d->type == CUDA_R_32F)) &&
+           c->type == d->type &&
+           (a->type == CUDA_R_8F_E4M3 ? fits_8_bit(desc, a, b, d)
+                                      : d->type == a->type || (a->type == CUDA_R_16BF && d->type == CUDA_R_32F)) &&
            a->batches == d->batches && b->batches == d->batches && c->batches == d->batches;
 }
 
@@ -203,7 +224,9 @@ static std::vector<float> read(const emulate_matrix &m, const void *data, int ba
         const size_t at = (size_t)(batch * m.stride + (int64_t)j * m.ld);
         if (m.type == CUDA_R_32F) memcpy(&x[j * m.rows], (const float *)data + at, m.rows * sizeof(float));
         else
-            for (uint64_t i = 0; i < m.rows; i++) x[j * m.rows + i] = ((const __nv_bfloat16 *)data)[at + i];
+            for (uint64_t i = 0; i < m.rows; i++)
+                x[j * m.rows + i] = m.type == CUDA_R_8F_E4M3 ? (float)((const __nv_fp8_e4m3 *)data)[at + i]
+                                                             : (float)((const __nv_bfloat16 *)data)[at + i];
     }
     return x;
 }
@@ -226,13 +249,22 @@ struct operands {
     float alpha, beta;
 };
 
+static void scale_columns(const emulate_matrix &m, const float *scale, std::vector<float> &x)
+{
+    for (size_t i = 0; i < x.size(); i++) x[i] *= scale[i / m.rows];
+}
+
 /* dnnl_sgemm counts rows first, in which D is D^T = op(B)^T op(A)^T. */
 static void multiply(const operands &o)
 {
     const bool ta = o.op.ta != CUBLAS_OP_N, tb = o.op.tb != CUBLAS_OP_N;
     const int64_t k = (int64_t)(ta ? o.a.rows : o.a.columns);
     for (int batch = 0; batch < o.d.batches; batch++) {
-        const std::vector<float> a = read(o.a, o.a_data, batch), b = read(o.b, o.b_data, batch);
+        std::vector<float> a = read(o.a, o.a_data, batch), b = read(o.b, o.b_data, batch);
+        if (o.a.type == CUDA_R_8F_E4M3) {
+            scale_columns(o.a, o.op.scale_a, a);
+            scale_columns(o.b, o.op.scale_b, b);
+        }
         std::vector<float> d(o.d.rows * o.d.columns);
         if (o.beta != 0) d = read(o.c, o.c_data, batch);
         if (dnnl_sgemm(tb ? 'T' : 'N', ta ? 'T' : 'N', (int64_t)o.d.columns, (int64_t)o.d.rows, k, o.alpha, b.data(),
@@ -259,6 +291,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
             if ((uintptr_t)data[i] % x.align[i] != 0) return CUBLAS_STATUS_INVALID_VALUE;
     }
     for (int i = 0; i < 4; i++) emulate::check_argument("of cuBLASLt", data[i]);
+    if (a_layout->type == CUDA_R_8F_E4M3) {
+        emulate::check_argument("of cuBLASLt", desc->scale_a);
+        emulate::check_argument("of cuBLASLt", desc->scale_b);
+    }
     const operands o = {
         *desc, *a_layout, *b_layout, *c_layout, *d_layout, a, b, c, d, *(const float *)alpha, *(const float *)beta};
     emulate::submit(stream, [=] { multiply(o); });

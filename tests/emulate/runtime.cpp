@@ -24,6 +24,7 @@ struct emulate_stream {
     uint64_t asked, done;     // works so far
     emulate_graph *recording; // NULL: none
     bool spoilt;              // the recording
+    cudaStreamCaptureMode mode;
 };
 
 struct emulate_event {
@@ -152,11 +153,12 @@ static void run_all(void)
     for (emulate_stream *s : streams) run_until(s, s->asked);
 }
 
-static bool any_records(void)
+/* Is a recording in the way? A relaxed one minds only what waits. */
+static bool any_records(bool waits = false)
 {
     bool any = false;
     for (emulate_stream *s : streams)
-        if (s->recording != nullptr) any = s->spoilt = true;
+        if (s->recording != nullptr && (waits || s->mode != cudaStreamCaptureModeRelaxed)) any = s->spoilt = true;
     return any;
 }
 
@@ -249,7 +251,7 @@ cudaError_t cudaRuntimeGetVersion(int *version)
 
 cudaError_t cudaDeviceSynchronize(void)
 {
-    if (any_records()) return tell(cudaErrorStreamCaptureUnsupported);
+    if (any_records(true)) return tell(cudaErrorStreamCaptureUnsupported);
     run_all();
     return cudaSuccess;
 }
@@ -512,6 +514,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
     if (stream == nullptr || stream->recording != nullptr) return tell(cudaErrorStreamCaptureUnsupported);
     stream->recording = new emulate_graph();
     stream->spoilt = false;
+    stream->mode = mode;
     return cudaSuccess;
 }
 
