@@ -1,0 +1,172 @@
+/* emulate_faults: what is wrong with these kernels and calls, the emulated GPU must find; and what is right, let be. */
+#include <cuda_runtime.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { N = 256, DIED = 86 };
+
+static __global__ void shift(const float *x, float *y, bool waits)
+{
+    __shared__ float all[N];
+    all[threadIdx.x] = x[threadIdx.x];
+    if (waits) __syncthreads();
+    y[threadIdx.x] = all[(threadIdx.x + 1) % N];
+}
+static __global__ void halves(bool waits_alone)
+{
+    if (!waits_alone || threadIdx.x < N / 2) __syncthreads();
+}
+static __global__ void sum_with(float *x, int lanes)
+{
+    if ((int)threadIdx.x % 32 >= lanes) return;
+    x[threadIdx.x] = __shfl_xor_sync(0xffffffffu, x[threadIdx.x], 1);
+}
+static __global__ void fill(float *x, int n)
+{
+    for (int i = threadIdx.x; i < n; i += N) x[i] = 1;
+}
+static __global__ void four(float *x, int from)
+{
+    *(float4 *)(x + from) = make_float4(1, 2, 3, 4);
+}
+static __global__ void fill_shared(int n)
+{
+    extern __shared__ float room[];
+    for (int i = threadIdx.x; i < n; i += N) room[i] = 1;
+}
+
+static float *gpu, *pinned;
+static cudaStream_t stream;
+
+/* Each: 0 if what was asked went well. `bad` asks for the fault. */
+static int wait_for_block(int bad)
+{
+    float y[N];
+    for (int i = 0; i < N; i++) pinned[i] = (float)i;
+    cudaMemcpyAsync(gpu, pinned, sizeof y, cudaMemcpyHostToDevice, stream);
+    shift<<<1, N, 0, stream>>>(gpu, gpu + N, !bad);
+    cudaMemcpyAsync(y, gpu + N, sizeof y, cudaMemcpyDeviceToHost, stream);
+    for (int i = 0; i < N; i++)
+        if (!(y[i] == (float)((i + 1) % N))) return 1;
+    return 0;
+}
+static int meet_in_one_place(int bad)
+{
+    halves<<<3, N, 0, stream>>>(bad != 0);
+    return cudaStreamSynchronize(stream);
+}
+static int bring_all_lanes(int bad)
+{
+    sum_with<<<1, N, 0, stream>>>(gpu, bad ? 16 : 32);
+    return cudaStreamSynchronize(stream);
+}
+static int stay_inside(int bad)
+{
+    fill<<<1, N, 0, stream>>>(gpu, 2 * N + bad);
+    int code = cudaStreamSynchronize(stream);
+    return code + cudaFree(gpu);
+}
+static int stay_inside_shared(int bad)
+{
+    fill_shared<<<1, N, 4 * N, stream>>>(N + bad);
+    return cudaStreamSynchronize(stream);
+}
+static int align(int bad)
+{
+    four<<<1, 1, 0, stream>>>(gpu, 4 + bad);
+    return cudaStreamSynchronize(stream);
+}
+static int leave_memory_to_the_gpu(int bad)
+{
+    cudaStreamSynchronize(stream);
+    return bad ? gpu[0] < 0 : 0;
+}
+static int give_memory_of_the_gpu(int bad)
+{
+    float own[N];
+    fill<<<1, N, 0, stream>>>(bad ? own : gpu, N);
+    return cudaStreamSynchronize(stream);
+}
+static int take_threads_that_fit(int bad)
+{
+    fill<<<1, bad ? 1056 : 1024, 0, stream>>>(gpu, N);
+    return cudaGetLastError();
+}
+static int keep_what_is_sent(int bad)
+{
+    float y;
+    pinned[0] = 1;
+    cudaMemcpyAsync(gpu, pinned, sizeof y, cudaMemcpyHostToDevice, stream);
+    if (!bad) cudaStreamSynchronize(stream);
+    pinned[0] = 2;
+    cudaMemcpyAsync(&y, gpu, sizeof y, cudaMemcpyDeviceToHost, stream);
+    return y != 1;
+}
+static int record_without_waiting(int bad)
+{
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t program = NULL;
+    cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+    four<<<1, 1, 0, stream>>>(gpu, 0);
+    if (bad) cudaStreamSynchronize(stream);
+    if (cudaStreamEndCapture(stream, &graph) != cudaSuccess) return 1;
+    pinned[0] = 0;
+    cudaMemcpyAsync(gpu, pinned, 4, cudaMemcpyHostToDevice, stream);
+    cudaMemcpyAsync(pinned, gpu, 4, cudaMemcpyDeviceToHost, stream);
+    cudaStreamSynchronize(stream);
+    if (pinned[0] != 0 || cudaGraphInstantiate(&program, graph, 0) != cudaSuccess) return 2;
+    cudaGraphLaunch(program, stream);
+    cudaMemcpyAsync(pinned, gpu, 4, cudaMemcpyDeviceToHost, stream);
+    cudaStreamSynchronize(stream);
+    return pinned[0] != 1;
+}
+
+static const struct {
+    const char *name;
+    int (*run)(int bad);
+} cases[] = {
+    {"wait_for_block", wait_for_block},
+    {"meet_in_one_place", meet_in_one_place},
+    {"bring_all_lanes", bring_all_lanes},
+    {"stay_inside", stay_inside},
+    {"stay_inside_shared", stay_inside_shared},
+    {"align", align},
+    {"leave_memory_to_the_gpu", leave_memory_to_the_gpu},
+    {"give_memory_of_the_gpu", give_memory_of_the_gpu},
+    {"take_threads_that_fit", take_threads_that_fit},
+    {"keep_what_is_sent", keep_what_is_sent},
+    {"record_without_waiting", record_without_waiting},
+};
+
+/* In a process of its own: 0, or not. */
+static int outcome(int (*run)(int bad), int bad)
+{
+    int status = 0;
+    const pid_t child = fork();
+    if (child == 0) {
+        cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+        cudaMalloc(&gpu, 2 * N * sizeof *gpu);
+        cudaMallocHost(&pinned, N * sizeof *pinned);
+        cudaMemsetAsync(gpu, 0, 2 * N * sizeof *gpu, stream);
+        fill<<<1, N, 0, stream>>>(gpu, 1);
+        cudaStreamSynchronize(stream);
+        if (bad && freopen("/dev/null", "w", stderr) == NULL) _exit(0);
+        _exit(run(bad) != 0);
+    }
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int main(void)
+{
+    int failures = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const int good = outcome(cases[i].run, 0), bad = outcome(cases[i].run, 1);
+        if (good == 0 && (bad == 1 || bad == DIED)) continue;
+        printf("FAIL  %s: %d where all is well, %d where not\n", cases[i].name, good, bad);
+        failures++;
+    }
+    return failures > 0;
+}
