@@ -86,6 +86,14 @@ static dt_status check_nccl(ncclResult_t code, const char *what)
     return dt_fail(DT_ERR_COMM, "%s: %s (%s)", what, nccl.GetErrorString(code), nccl.GetLastError(NULL));
 }
 
+/* A communicator that does not block may still be at it when a call returns; only then is the work in the stream. */
+static dt_status enqueued(ncclComm_t comm, ncclResult_t code, const char *what)
+{
+    while (code == ncclInProgress)
+        if (nccl.CommGetAsyncError(comm, &code) != ncclSuccess) code = ncclSystemError;
+    return check_nccl(code, what);
+}
+
 static ncclDataType_t nccl_type(dt_comm_type type)
 {
     switch (type) {
@@ -109,9 +117,10 @@ static dt_status nccl_all_reduce(dt_comm *comm, dt_axes axes, void *buf, int64_t
     cuda_comm *c = impl_of(comm);
     if (group_size(comm, axes) == 1 || count == 0) return DT_OK;
     account(comm, axes, count, type);
-    return check_nccl(nccl.AllReduce(buf, buf, (size_t)count, nccl_type(type), nccl_op(op), c->nccl[axes],
-                                     dt_cuda_of(c->device)->stream),
-                      "ncclAllReduce");
+    return enqueued(c->nccl[axes],
+                    nccl.AllReduce(buf, buf, (size_t)count, nccl_type(type), nccl_op(op), c->nccl[axes],
+                                   dt_cuda_of(c->device)->stream),
+                    "ncclAllReduce");
 }
 
 static dt_status nccl_all_gather(dt_comm *comm, dt_axes axes, const void *send, void *recv, int64_t count,
@@ -120,7 +129,8 @@ static dt_status nccl_all_gather(dt_comm *comm, dt_axes axes, const void *send, 
     cuda_comm *c = impl_of(comm);
     if (group_size(comm, axes) == 1) return copy_alone(comm, send, recv, count, type);
     account(comm, axes, count, type);
-    return check_nccl(
+    return enqueued(
+        c->nccl[axes],
         nccl.AllGather(send, recv, (size_t)count, nccl_type(type), c->nccl[axes], dt_cuda_of(c->device)->stream),
         "ncclAllGather");
 }
@@ -131,9 +141,10 @@ static dt_status nccl_reduce_scatter(dt_comm *comm, dt_axes axes, const void *se
     cuda_comm *c = impl_of(comm);
     if (group_size(comm, axes) == 1) return copy_alone(comm, send, recv, count, type);
     account(comm, axes, count * group_size(comm, axes), type);
-    return check_nccl(nccl.ReduceScatter(send, recv, (size_t)count, nccl_type(type), ncclSum, c->nccl[axes],
-                                         dt_cuda_of(c->device)->stream),
-                      "ncclReduceScatter");
+    return enqueued(c->nccl[axes],
+                    nccl.ReduceScatter(send, recv, (size_t)count, nccl_type(type), ncclSum, c->nccl[axes],
+                                       dt_cuda_of(c->device)->stream),
+                    "ncclReduceScatter");
 }
 
 static dt_status nccl_broadcast(dt_comm *comm, dt_axes axes, void *buf, int64_t count, dt_comm_type type, int root)
@@ -141,7 +152,8 @@ static dt_status nccl_broadcast(dt_comm *comm, dt_axes axes, void *buf, int64_t 
     cuda_comm *c = impl_of(comm);
     if (group_size(comm, axes) == 1) return DT_OK;
     if (dt_mesh_group_rank(&comm->mesh, axes) == root) account(comm, axes, count, type);
-    return check_nccl(
+    return enqueued(
+        c->nccl[axes],
         nccl.Broadcast(buf, buf, (size_t)count, nccl_type(type), root, c->nccl[axes], dt_cuda_of(c->device)->stream),
         "ncclBroadcast");
 }
