@@ -138,6 +138,22 @@ static dt_status find_in_place(const dt_backbone *bb, const dt_value *v, dt_slic
     return DT_OK;
 }
 
+/* What the device holds in the type that it is stored in, as a whole, goes there as bytes: no value is looked at. */
+static dt_status put_as_stored(const dt_backbone *bb, const dt_value *v, dt_slice s, dt_device *device, void *data,
+                               bool *put)
+{
+    const dt_st_tensor *t = NULL;
+    *put = false;
+    if (bb->random_init || bb->fetched != NULL) return DT_OK;
+    DT_TRY(dt_weights_tensor(bb, v, &t));
+    const size_t size = dt_st_type_size(t->type), bytes = (size_t)(s.rows * s.cols) * size;
+    if (t->type != DT_ST_BF16 || device->ops->act_size != size || (s.rows > 1 && s.cols != s.ld)) return DT_OK;
+    DT_TRY(device->ops->put_bytes(device, data, t->data + (size_t)s.offset * size, bytes));
+    dt_map_forget(t->data + (size_t)s.offset * size, bytes);
+    *put = true;
+    return DT_OK;
+}
+
 static dt_status load(const dt_backbone *bb, const dt_graph *g, dt_val v, dt_device *device, dt_store *store)
 {
     const dt_value *val = &g->value[v];
@@ -151,6 +167,9 @@ static dt_status load(const dt_backbone *bb, const dt_graph *g, dt_val v, dt_dev
     void *data = NULL;
     DT_TRY(dt_store_new(store, val->name, count * device->ops->act_size, &data));
     if (device->ops->host_memory && device->ops->act_size == sizeof(float)) return dt_weights_read(bb, g, v, data);
+    bool put = false;
+    DT_TRY(put_as_stored(bb, val, s, device, data, &put));
+    if (put) return DT_OK;
     float *staging = NULL;
     DT_TRY(dt_alloc(count, sizeof *staging, &staging));
     dt_status st = dt_weights_read(bb, g, v, staging);
