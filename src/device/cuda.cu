@@ -219,6 +219,7 @@ static void cuda_destroy(dt_device *device)
     if (cuda->stream != NULL) cudaStreamSynchronize(cuda->stream);
     dt_cuda_gemm_free(cuda);
     dt_cuda_fp8_forget(cuda, NULL);
+    if (cuda->attention_free != NULL) cuda->attention_free(cuda->attention);
     if (cuda->lt != NULL) cublasLtDestroy(cuda->lt);
     cudaFree(cuda->lt_workspace);
     for (int i = 0; i < DT_CUDA_PIECES; i++) {

@@ -16,11 +16,13 @@ typedef struct dt_cuda {
     int processors;      /* streaming multiprocessors */
     cudaStream_t stream; /* of everything that a step does */
     cublasLtHandle_t lt;
-    void *lt_workspace;              /* [DT_CUDA_LT_BYTES] */
-    struct dt_cuda_plans *plans;     /* of products, by shape: device/gemm.h */
-    int fp8;                         /* frozen weights are multiplied in 8 bits */
-    struct dt_cuda_fp8 *fp8_weights; /* device/fp8.h */
-    int considers;                   /* calls are only looked at: dt_device_ops.consider */
+    void *lt_workspace;                  /* [DT_CUDA_LT_BYTES] */
+    struct dt_cuda_plans *plans;         /* of products, by shape: device/gemm.h */
+    int fp8;                             /* frozen weights are multiplied in 8 bits */
+    struct dt_cuda_fp8 *fp8_weights;     /* device/fp8.h */
+    struct dt_cuda_attention *attention; /* NULL, or what cuDNN is asked for: op/attention_cudnn_cuda.cu */
+    void (*attention_free)(struct dt_cuda_attention *attention);
+    int considers; /* calls are only looked at: dt_device_ops.consider */
     struct {
         void *data;
         cudaEvent_t done;

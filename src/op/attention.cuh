@@ -50,6 +50,11 @@ enum { DT_MMA_WIDTH = 128 };
 dt_status dt_cuda_attention_mma(const dt_call *call, const shape *s);
 dt_status dt_cuda_attention_mma_grad(const dt_call *call, const shape *s);
 size_t dt_cuda_attention_mma_workspace(const dt_call *call);
+#ifdef DT_CUDNN
+/** attention_cudnn_cuda.cu: forward by cuDNN if DTRAIN_ATTENTION=cudnn asks for it and cuDNN has a plan; taken: it did.
+ *  For what tensor cores take. */
+dt_status dt_cuda_attention_cudnn(const dt_call *call, const shape *s, bool *taken);
+#endif
 #endif
 
 #endif

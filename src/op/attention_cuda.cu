@@ -135,7 +135,14 @@ dt_status DT_CUDA_KERNEL(attention)(const dt_call *call)
     const int64_t sequences = call->in[0].dim[0] / s.seq;
     if (sequences == 0) return DT_OK;
 #ifndef DT_ACT_F32
-    if (tensor_cores_take(call, s, 3)) return dt_cuda_attention_mma(call, &s);
+    if (tensor_cores_take(call, s, 3)) {
+#ifdef DT_CUDNN
+        bool taken = false;
+        DT_TRY(dt_cuda_attention_cudnn(call, &s, &taken));
+        if (taken) return DT_OK;
+#endif
+        return dt_cuda_attention_mma(call, &s);
+    }
 #endif
     const size_t bytes = shared_bytes(s, 3);
     DT_TRY(allow_shared(attend, bytes));

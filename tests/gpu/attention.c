@@ -1,7 +1,8 @@
 /* gpu_attention [cpu]: attention and its gradient on a GPU against the CPU in float64, called as a rank of a tensor
  * group calls them: heads from some number on, several documents in a sequence, windows, sequences of several blocks
- * and a rest. In fp32 within 1e-5 of the result's norm; in bf16 within 1e-2, on tensor cores and without. Results and
- * workspace are poisoned first. Exit code 77 where there is no GPU; "cpu" takes the CPU in fp32 in its place. */
+ * and a rest. In fp32 within 1e-5 of the result's norm; in bf16 within 1e-2, on tensor cores, without, and by cuDNN.
+ * Results and workspace are poisoned first. Exit code 77 where there is no GPU; "cpu" takes the CPU in fp32 in its
+ * place. */
 #include "op/attention.h"
 #include "base/memory.h" // dt_alloc
 #include "base/rng.h"    // dt_rng_normal
@@ -180,8 +181,11 @@ int main(int argc, char **argv)
     static const struct {
         const char *how, *kernels;
         int bf16;
-    } ways[] = {{"fp32", "own", 0}, {"bf16 on tensor cores", "own", 1}, {"bf16 without tensor cores", "simple", 1}};
-    for (int i = 0; i < (on_cpu ? 1 : 3); i++) {
+    } ways[] = {{"fp32", "own", 0},
+                {"bf16 on tensor cores", "own", 1},
+                {"bf16 without tensor cores", "simple", 1},
+                {"bf16 by cuDNN where it can", "cudnn", 1}};
+    for (int i = 0; i < (on_cpu ? 1 : 4); i++) {
         dt_device device;
         setenv("DTRAIN_ATTENTION", ways[i].kernels, 1);
         const dt_status st = on_cpu ? dt_device_cpu(1, &device) : dt_device_cuda(0, ways[i].bf16, &device);
