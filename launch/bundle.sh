@@ -79,7 +79,7 @@ if [ -f "$build/libdtrain_cuda.so" ]; then
     cp "$build/libdtrain_cuda.so" "$out/lib"
     carry "$out/lib/libdtrain_cuda.so"
     cuda_needed=$(ldd "$out/lib/libdtrain_cuda.so" | awk '{ print $1 }' | grep -E "^($cuda)\\.so" | tr '\n' ' ')
-    cuda_needed="${cuda_needed}libnccl.so.2 libcuda.so.1" # opened by others: where several GPUs need it; by CUDA
+    cuda_needed="${cuda_needed}libcuda.so.1 libcudnn.so.9 libnccl.so.2" # what is opened only where it is used
 fi
 if [ $nccl = 1 ]; then
     path=$(find -L /usr/local/cuda /usr/lib /lib -name libnccl.so.2 2>/dev/null | head -n 1)
