@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -138,14 +139,18 @@ class Dtrain:
         return path
 
     def train(self, steps, micro, delta=None, sets=(), watch=None, env=()):
-        """{"losses", "grad_norms", "seconds": [steps], "peak": bytes}"""
+        """{"losses", "grad_norms", "seconds": [steps], "peak": bytes}; of a GPU also "busy", its share of time in
+        programs, and "gap", the longest between two in seconds."""
         shutil.rmtree(self.work / "run", ignore_errors=True)
         config = self.config(steps, micro, delta)
-        _, peak = run([self.program, config, *(f"--set={s}" for s in sets)], env, watch, self.limit)
+        env = dict(env, DTRAIN_GPU_TIMELINE="1")
+        output, peak = run([self.program, config, *(f"--set={s}" for s in sets)], env, watch, self.limit)
+        seen = re.search(r"busy ([\d.]+)%, longest gap between two (\d+) us", output)
         lines = [json.loads(line) for line in (self.work / "run/metrics.jsonl").read_text().splitlines()]
         lines = [line for line in lines if "loss" in line]
         return {"losses": [line["loss"] for line in lines], "grad_norms": [line["grad_norm"] for line in lines],
-                "seconds": [line["seconds"] for line in lines], "peak": peak}
+                "seconds": [line["seconds"] for line in lines], "peak": peak,
+                **({"busy": float(seen[1]) / 100, "gap": float(seen[2]) * 1e-6} if seen else {})}
 
     def forward_seconds(self, micro, count):
         """Of evaluating a micro-batch with the backbone alone: what `count` more of them take."""

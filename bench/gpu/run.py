@@ -33,7 +33,7 @@ SHAPES = {
 }
 MODES = "half", "plain", "half+checkpoint", "half+compile", "half+checkpoint+compile"
 SHARE = {"1B": 0.60, "8B": 0.65}  # of the matmul rate, at least
-FASTER, SMALLER, FP8, FISH, HEAD = 1.5, 0.5, 1.3, 1.4, 1.1
+FASTER, SMALLER, FP8, FISH, HEAD, BUSY, GAP = 1.5, 0.5, 1.3, 1.4, 1.1, 0.98, 50e-6
 
 
 class CardMemory:
@@ -193,6 +193,9 @@ class Case:
             return
         share = self.tokens / self.seconds(runs[ours]) * flops_of_token(self.shape, self.job.seq) / self.rate
         self.report.hold(f"{self.name}: share of the matmul rate", share, SHARE.get(self.name, 0), judged=self.gpu)
+        if "busy" in runs[ours]:
+            self.report.hold(f"{self.name}: share of time in which the GPU runs a program", runs[ours]["busy"], BUSY)
+            self.report.hold(f"{self.name}: longest gap between two programs, s", runs[ours]["gap"], GAP, False)
         if peer:
             self.report.hold(f"{self.name}: speed beside PEFT's best ({peer[0]}, {peer[1]})",
                              self.seconds(runs[peer]) / self.seconds(runs[ours]), FASTER, judged=self.gpu)

@@ -7,6 +7,7 @@ extern "C" {
 #include "device/fp8.h"
 #include "device/gemm.h"
 #include "device/module.h"
+#include "device/timeline.h"
 }
 #include <stdio.h>
 #include <stdlib.h>
@@ -196,7 +197,10 @@ static dt_status cuda_record_end(dt_device *device, void **recording)
 
 static dt_status cuda_replay(dt_device *device, void *recording)
 {
-    return dt_cuda_check(cudaGraphLaunch((cudaGraphExec_t)recording, dt_cuda_of(device)->stream), "cudaGraphLaunch");
+    dt_cuda *cuda = dt_cuda_of(device);
+    DT_TRY(dt_cuda_timeline_begin(cuda));
+    DT_TRY(dt_cuda_check(cudaGraphLaunch((cudaGraphExec_t)recording, cuda->stream), "cudaGraphLaunch"));
+    return dt_cuda_timeline_end(cuda);
 }
 
 static void cuda_recording_free(dt_device *device, void *recording)
@@ -217,6 +221,7 @@ static void cuda_destroy(dt_device *device)
         return;
     }
     if (cuda->stream != NULL) cudaStreamSynchronize(cuda->stream);
+    dt_cuda_timeline_close(cuda);
     dt_cuda_gemm_free(cuda);
     dt_cuda_fp8_forget(cuda, NULL);
     if (cuda->attention_free != NULL) cuda->attention_free(cuda->attention);

@@ -28,7 +28,8 @@ typedef struct dt_cuda {
         cudaEvent_t done;
     } piece[DT_CUDA_PIECES];
     int next_piece;
-    float *ticket; /* [DT_TICKETS][DT_TICKET_COUNT] pinned */
+    struct dt_cuda_timeline *timeline; /* device/timeline.h */
+    float *ticket;                     /* [DT_TICKETS][DT_TICKET_COUNT] pinned */
     cudaEvent_t asked[DT_TICKETS];
     /* How the host waits for an event (NULL: for the stream) where the device may wait for other ranks: comm/cuda.cu.
      * NULL: nobody else is waited for. */
