@@ -122,8 +122,18 @@ static key key_of(const dt_cuda_product *x)
 
 /* ---- cuBLASLt's view ---- */
 
+/* Factors of the first and the second operand as the library counts them; each call has its own, but the heuristic may
+ * want to see that there are some. */
+static cublasStatus_t point_to_scales(const plan *p, const void *first, const void *second)
+{
+    cublasStatus_t code =
+        cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &first, sizeof first);
+    if (code != CUBLAS_STATUS_SUCCESS) return code;
+    return cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &second, sizeof second);
+}
+
 /* It counts columns first: a row-major C[m,n] is its C^T[n,m], so A and B change places. */
-static dt_status describe(plan *p)
+static dt_status describe(const dt_cuda *cuda, plan *p)
 {
     const key *k = &p->of;
     cublasOperation_t first = k->tb ? CUBLAS_OP_T : CUBLAS_OP_N, second = k->ta ? CUBLAS_OP_T : CUBLAS_OP_N;
@@ -138,6 +148,7 @@ static dt_status describe(plan *p)
         BLAS(cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &by_row, sizeof by_row));
         BLAS(cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &by_row, sizeof by_row));
         BLAS(cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_FAST_ACCUM, &fast, sizeof fast));
+        BLAS(point_to_scales(p, cuda->lt_workspace, cuda->lt_workspace));
     }
     BLAS(cublasLtMatrixLayoutCreate(&p->a, ab, k->tb ? k->k : k->n, k->tb ? k->n : k->k, k->ldb));
     BLAS(cublasLtMatrixLayoutCreate(&p->b, ab, k->ta ? k->m : k->k, k->ta ? k->k : k->m, k->lda));
@@ -158,7 +169,7 @@ static dt_status propose(const dt_cuda *cuda, plan *p, int most, cublasLtMatmulH
                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, p->of.align_a},
                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, p->of.align_c},
                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, p->of.align_c}};
-    DT_TRY(describe(p));
+    DT_TRY(describe(cuda, p));
     BLAS(cublasLtMatmulPreferenceCreate(&wish));
     cublasStatus_t code = cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                                &workspace, sizeof workspace);
@@ -185,14 +196,8 @@ static dt_status take_first(const dt_cuda *cuda, plan *p)
 static cublasStatus_t multiply(dt_cuda *cuda, const plan *p, const cublasLtMatmulAlgo_t *algo, const dt_cuda_product *x,
                                void *c)
 {
-    if (x->scale_a != NULL) {
-        cublasStatus_t code =
-            cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &x->scale_b, sizeof x->scale_b);
-        if (code == CUBLAS_STATUS_SUCCESS)
-            code = cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x->scale_a,
-                                                  sizeof x->scale_a);
-        if (code != CUBLAS_STATUS_SUCCESS) return code;
-    }
+    cublasStatus_t code = x->scale_a != NULL ? point_to_scales(p, x->scale_b, x->scale_a) : CUBLAS_STATUS_SUCCESS;
+    if (code != CUBLAS_STATUS_SUCCESS) return code;
     return cublasLtMatmul(cuda->lt, p->op, &x->alpha, x->b, p->a, x->a, p->b, &x->beta, c, p->c, c, p->c, algo,
                           cuda->lt_workspace, DT_CUDA_LT_BYTES, cuda->stream);
 }
@@ -232,7 +237,7 @@ dt_status dt_cuda_gemm(dt_cuda *cuda, const dt_cuda_product *x)
         return DT_OK;
     }
     if (!p->chosen) DT_TRY(take_first(cuda, p));
-    DT_TRY(describe(p));
+    DT_TRY(describe(cuda, p));
     return dt_cuda_check_blas(multiply(cuda, p, &p->algo, x, x->c), "cublasLtMatmul");
 }
 
@@ -391,8 +396,8 @@ static bool parse_plan(const char *line, key *k, cublasLtMatmulAlgo_t *algo)
 /* Does the library take an algorithm that a file names? */
 static bool runs(const dt_cuda *cuda, plan *p, const cublasLtMatmulAlgo_t *algo)
 {
-    cublasLtMatmulHeuristicResult_t found;
-    if (describe(p) != DT_OK) {
+    cublasLtMatmulHeuristicResult_t found = {}; // a check need not fill in its state
+    if (describe(cuda, p) != DT_OK) {
         dt_error_clear();
         return false;
     }
