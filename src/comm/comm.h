@@ -87,7 +87,9 @@ dt_status dt_comm_create_device(dt_comm *host, dt_device *device, dt_comm *own, 
 
 /* ---- Control: always MPI_COMM_WORLD, whatever device computes. One thread at a time, as for a dt_comm. ---- */
 
-/** MPI_Init_thread (multiple), log prefix, watchdog. Works without mpirun (one rank). Once per process. */
+/** MPI_Init_thread (multiple), log prefix, watchdog. Works without mpirun (one rank). Once per process. From here to
+ *  dt_world_finalize signals are blocked in the calling thread and in those that it starts: handlers run in the
+ *  watchdog's. */
 dt_status dt_world_init(int *argc, char ***argv) DT_WARN_UNUSED;
 /** Ends MPI. Collective. */
 void dt_world_finalize(void);

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <math.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@
 /* A run in which so many steps one after the other are not finite will not recover. */
 #define MAX_BAD_STEPS 20
 
-static volatile sig_atomic_t stop_asked;
+static atomic_int stop_asked; /* by a handler, which may run in another thread */
 
 static void ask_to_stop(int signal_number)
 {

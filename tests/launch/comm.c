@@ -164,3 +164,10 @@ Test(comm, mpirun_settings_of_the_caller_win)
     expect(dt_spawn_run(30, "%s -np 1 env", DT_SPAWN_MPIRUN), 0, "OMPI_MCA_mpi_yield_when_idle=1");
     expect(dt_spawn_run(30, "%s -np 3 printf '<%%s>' 'two words'", DT_SPAWN_MPIRUN), 0, "<two words>");
 }
+
+/* oneDNN's kernels do not survive a signal: none may reach a thread that computes. */
+Test(comm, signals_do_not_meet_products)
+{
+    expect(dt_spawn_run(60, "OMP_NUM_THREADS=2 %s -np 1 %s", DT_SPAWN_MPIRUN, DT_SPAWN_RANK("signals")), 0,
+           "0 products were wrong; many signals were handled");
+}
