@@ -59,7 +59,11 @@ config() {
     full) delta='full {}' ;;
     esac
     case $2 in
-    adamw) optim='adamw { lr: 2e-3 } schedule { kind: COSINE warmup_steps: 5 } clip_norm: 1' ;;
+    adamw) # the whole model takes a tenth of a delta's rate: beyond it, AdamW makes much of the last bit
+        rate=2e-3
+        [ "$1" != full ] || rate=2e-4
+        optim="adamw { lr: $rate } schedule { kind: COSINE warmup_steps: 5 } clip_norm: 1"
+        ;;
     sgd) optim='sgd { lr: 1e-2 } clip_norm: 0' ;;
     esac
     cat >"$work/config.pbtxt" <<EOF
