@@ -77,8 +77,8 @@ static dt_status read_limit(double *out)
 }
 
 /* From here on signals interrupt the watchdog's thread, not the calling one nor any that it starts. Those compute, and
- * oneDNN's products (2.6 and, for all that is known, others) keep data below the stack pointer, where a handler's frame
- * overwrites it: a signal in the middle of one damages the heap. What a fault raises stays with who made it. */
+ * oneDNN's generated products (its issue 4845; mended behind 3.11.1) let the stack pointer lead into the heap, where a
+ * handler's frame then overwrites what it finds. What a fault raises stays with who made it. */
 static void leave_signals(sigset_t *before)
 {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};

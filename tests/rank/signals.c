@@ -1,5 +1,5 @@
-/* rank_signals: products of matrices, in all threads, under as many signals as the kernel will send in two seconds.
- * They must be the same as without, and the heap must be whole. Prints how many signals were handled. */
+/* rank_signals: products of matrices for three seconds, under as many signals as the kernel will send. They must be the
+ * same as without, and the heap must be whole. Prints whether there were many. */
 #include "base/memory.h"
 #include "comm/comm.h"
 #include <oneapi/dnnl/dnnl.h>
