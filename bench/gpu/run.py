@@ -227,7 +227,7 @@ class Case:
     def fish(self):
         micro = self.micros[0]
         targets = " ".join(f'target: "{t}"' for t in TARGETS)
-        lora, fish = self.lora_seconds(micro), self.train(micro, f"fish {{ keep: 0.005 samples: 4 }} {targets}")
+        lora, fish = self.lora_seconds(micro), self.train(micro, f"fish {{ keep: 0.005 samples: 4 precision: AS_TRAINING }} {targets}")
         if "error" in fish:
             return self.report.fail(f"{self.name} FISH 0.5%, micro-batch {micro}", fish["error"])
         if lora:
@@ -239,7 +239,7 @@ class Case:
         if self.shape.tied:
             return print(f"-       {self.name}: its head is its embedding, which is no site of its own", flush=True)
         micro = self.micros[0]
-        head = self.train(micro, 'fish { keep: 0.005 samples: 4 } target: "lm_head"')
+        head = self.train(micro, 'fish { keep: 0.005 samples: 4 precision: AS_TRAINING } target: "lm_head"')
         if "error" in head:
             return self.report.fail(f"{self.name} FISH on the head, micro-batch {micro}", head["error"])
         parts = self.job.batch // micro

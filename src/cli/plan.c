@@ -157,9 +157,10 @@ static void print_job(const dt_report *p, const Dtrain__Config *config)
 {
     const dt_model_info *m = &p->model;
     const Dtrain__Train *train = config->train;
-    printf("%d rank%s: data %d x tensor %d%s, %d thread%s each\n", p->mesh.ranks, p->mesh.ranks == 1 ? "" : "s",
-           p->mesh.size[DT_AXIS_DATA], tensor_of(p), config->parallel->sequence ? " with sequence parallelism" : "",
-           p->threads, p->threads == 1 ? "" : "s");
+    printf("%d rank%s: data %d x tensor %d%s, %d thread%s each; device: %s\n", p->mesh.ranks,
+           p->mesh.ranks == 1 ? "" : "s", p->mesh.size[DT_AXIS_DATA], tensor_of(p),
+           config->parallel->sequence ? " with sequence parallelism" : "", p->threads, p->threads == 1 ? "" : "s",
+           p->device);
     printf(
         "backbone: %s, %s values; %lld layers, width %lld, %lld heads (%lld of keys and values) of %lld, feed-forward "
         "%lld, vocabulary %lld\n",

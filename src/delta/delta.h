@@ -19,6 +19,13 @@ typedef struct dt_score {
     dt_axes split; /* the axes that it is split over */
 } dt_score;
 
+/** How a selection pass scores. */
+typedef struct dt_scoring {
+    int64_t samples; /* rows to sum over */
+    bool expected;   /* labels drawn from the model's prediction */
+    bool native;     /* computed as training computes, where that is less exact than fp32 */
+} dt_scoring;
+
 typedef struct dt_delta_method {
     const char *name;           /* the field of the options in message Delta */
     const char *const *targets; /* default patterns, NULL-terminated */
@@ -27,8 +34,7 @@ typedef struct dt_delta_method {
     void (*attach)(dt_delta *d, dt_graph *g, dt_site *site);
 
     /* For methods that choose something from data before training; all NULL for the others. */
-    /** Options of the selection pass: rows to sum over; labels drawn from the model's prediction? */
-    void (*score_options)(const dt_delta *d, int64_t *samples, bool *expected);
+    dt_scoring (*scoring)(const dt_delta *d);
     /** Chooses from the Fisher information of all selected sites' weights. Collective over the tensor axes. Where
      * values are NULL, to plan before there is data: an even share, how many and not which. Local then, `comm` is NULL.
      */

@@ -97,10 +97,11 @@ static void fish_attach(dt_delta *d, dt_graph *g, dt_site *site)
     attach_weight(d, g, site->b);
 }
 
-static void fish_score_options(const dt_delta *d, int64_t *samples, bool *expected)
+static dt_scoring fish_scoring(const dt_delta *d)
 {
-    *samples = d->config->fish->samples;
-    *expected = d->config->fish->fisher == DTRAIN__FISHER_KIND__EXPECTED;
+    const Dtrain__Fish *o = d->config->fish;
+    return (dt_scoring){o->samples, o->fisher == DTRAIN__FISHER_KIND__EXPECTED,
+                        o->precision == DTRAIN__FISHER_PRECISION__AS_TRAINING};
 }
 
 /* How many values of its weights this rank would train if all were alike (rounded up). Over all weights they are as
@@ -220,7 +221,7 @@ const dt_delta_method dt_delta_fish = {
     .targets = (const char *const[]){"re:.*", NULL},
     .sites = ~0u,
     .attach = fish_attach,
-    .score_options = fish_score_options,
+    .scoring = fish_scoring,
     .choose = fish_choose,
     .restore = fish_restore,
     .chosen = fish_chosen,

@@ -26,6 +26,19 @@ static void find_module(char path[PATH_MAX])
 
 static void *library;
 
+/* GPUs that the driver shows this process. Asked of the driver itself, which is small beside the module's libraries. */
+static int gpus_of_driver(void)
+{
+    int gpus = 0;
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (driver == NULL) return 0;
+    int (*init)(unsigned) = dlsym(driver, "cuInit");
+    int (*count)(int *) = dlsym(driver, "cuDeviceGetCount");
+    if (init == NULL || count == NULL || init(0) != 0 || count(&gpus) != 0) gpus = 0;
+    dlclose(driver);
+    return gpus;
+}
+
 static dt_status open_module(const dt_cuda_module **out)
 {
     static const dt_cuda_module *module;
@@ -57,6 +70,15 @@ dt_status dt_device_cuda_plan(dt_cuda_precision precision, dt_device *out)
     const dt_cuda_module *module = NULL;
     DT_TRY(open_module(&module));
     return module->open(-1, precision, out);
+}
+
+int dt_device_cuda_gpus(void)
+{
+    const dt_cuda_module *module = NULL;
+    int gpus = 0;
+    if (gpus_of_driver() > 0 && open_module(&module) == DT_OK && module->gpus(&gpus) == DT_OK) return gpus;
+    dt_error_clear();
+    return 0;
 }
 
 void *dt_device_module_symbol(const char *name)

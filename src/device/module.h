@@ -21,6 +21,9 @@ typedef struct dt_cuda_module {
  * ../lib or .. as seen from there, or where the dynamic loader looks. Local. DT_ERR_DEVICE: no module, no driver, no
  * GPU. */
 dt_status dt_device_cuda(int node_rank, dt_cuda_precision precision, dt_device *out) DT_WARN_UNUSED;
+/** GPUs of this machine that the module could compute on: 0 where the module, a driver or a GPU is missing, or too old.
+ *  The module is opened only where there is a driver with a GPU. Local. */
+int dt_device_cuda_gpus(void);
 /** A device that knows what memory a GPU would need, and computes nothing: for planning where there is none. */
 dt_status dt_device_cuda_plan(dt_cuda_precision precision, dt_device *out) DT_WARN_UNUSED;
 

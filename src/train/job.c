@@ -1,5 +1,6 @@
 /* Opening and closing a job. */
 #include "train/job.h"
+#include "base/log.h"      // dt_log
 #include "device/module.h" // dt_device_cuda
 #include "train/sets.h"
 #include <stdio.h>
@@ -33,7 +34,14 @@ static int threads_of_rank(int ranks_of_node)
 }
 
 /* `plans`: for figures only, on a machine that need not have the GPU. */
-static dt_status open_device(const Dtrain__Config *config, int ranks_of_node, bool plans, dt_device *out)
+static dt_status open_gpu(dt_cuda_precision precision, bool plans, dt_device *out)
+{
+    return dt_fail_in(plans ? dt_device_cuda_plan(precision, out)
+                            : dt_device_cuda(dt_world_node_rank(), precision, out),
+                      "device: CUDA");
+}
+
+static dt_status open_device(const Dtrain__Config *config, bool on_gpu, int ranks_of_node, bool plans, dt_device *out)
 {
     static const char *const name[] = {[DTRAIN__PRECISION__BF16] = "BF16", [DTRAIN__PRECISION__FP8] = "FP8"};
     static const dt_cuda_precision of_gpu[] = {[DTRAIN__PRECISION__NATIVE] = DT_CUDA_BF16,
@@ -41,13 +49,11 @@ static dt_status open_device(const Dtrain__Config *config, int ranks_of_node, bo
                                                [DTRAIN__PRECISION__BF16] = DT_CUDA_BF16,
                                                [DTRAIN__PRECISION__FP8] = DT_CUDA_FP8};
     const Dtrain__Precision precision = config->backbone->precision;
-    if (config->device == DTRAIN__DEVICE__CUDA)
-        return dt_fail_in(plans ? dt_device_cuda_plan(of_gpu[precision], out)
-                                : dt_device_cuda(dt_world_node_rank(), of_gpu[precision], out),
-                          "device: CUDA");
+    if (on_gpu) return open_gpu(of_gpu[precision], plans, out);
     if (precision == DTRAIN__PRECISION__BF16 || precision == DTRAIN__PRECISION__FP8)
-        return dt_fail(DT_ERR_CONFIG, "backbone.precision: %s is of GPUs; expected NATIVE or FP32 with device: CPU",
-                       name[precision]);
+        return dt_fail(DT_ERR_CONFIG, "backbone.precision: %s is of GPUs; expected NATIVE or FP32 on CPUs%s",
+                       name[precision],
+                       config->device == DTRAIN__DEVICE__AUTO ? ", which device: AUTO has chosen here" : "");
     return dt_device_cpu(threads_of_rank(ranks_of_node), out);
 }
 
@@ -80,7 +86,7 @@ static dt_status open_model(dt_job *job, int rank, int ranks, int ranks_of_node,
     DT_TRY(dt_job_mesh(c, &job->backbone->info, rank, ranks, &job->mesh));
     DT_TRY(dt_deltas_create(c, &job->deltas));
     DT_TRY(check_local_steps(c, &job->deltas));
-    DT_TRY(open_device(c, ranks_of_node, plans, &job->device));
+    DT_TRY(open_device(c, job->on_gpu, ranks_of_node, plans, &job->device));
     /* Sequence parallelism splits tokens over the tensor ranks: sequences are padded to a length that divides. */
     int64_t tensor = c->parallel->sequence ? c->parallel->tensor : 1;
     job->seq = (c->data->seq_len + tensor - 1) / tensor * tensor;
@@ -133,10 +139,24 @@ static dt_status fetch_weights(dt_job *job)
     return st;
 }
 
+/* AUTO: GPUs, where every rank has one of its own. Collective over the world. */
+static dt_status choose_device(dt_job *job)
+{
+    const Dtrain__Device asked = job->config->device;
+    const int gpus = asked == DTRAIN__DEVICE__AUTO ? dt_device_cuda_gpus() : 0, ranks = dt_world_node_size();
+    int32_t all = asked == DTRAIN__DEVICE__CUDA || gpus >= ranks;
+    if (gpus > 0 && gpus < ranks && dt_world_node_rank() == 0)
+        dt_log(DT_LOG_INFO, "device: AUTO leaves the GPUs alone: %d for %d ranks of this node", gpus, ranks);
+    DT_TRY(dt_world_all_reduce(&all, 1, DT_COMM_I32, DT_COMM_MIN));
+    job->on_gpu = all != 0;
+    return DT_OK;
+}
+
 dt_status dt_job_open(const Dtrain__Config *config, unsigned what, dt_job *out)
 {
     *out = (dt_job){.config = config}; /* in place: the store keeps the address of the device */
-    dt_status st = dt_world_agree(open_local(out, what));
+    dt_status st = choose_device(out);
+    if (st == DT_OK) st = dt_world_agree(open_local(out, what));
     if (st == DT_OK)
         st = dt_sets_open(config, out->tokenizer, what & DT_JOB_TRAIN_DATA, what & DT_JOB_EVAL_DATA, &out->train,
                           &out->eval);
@@ -151,10 +171,40 @@ dt_status dt_job_open(const Dtrain__Config *config, unsigned what, dt_job *out)
 dt_status dt_job_open_plan(const Dtrain__Config *config, int ranks, dt_job *out)
 {
     *out = (dt_job){.config = config};
+    out->on_gpu =
+        config->device == DTRAIN__DEVICE__CUDA || (config->device == DTRAIN__DEVICE__AUTO && dt_device_cuda_gpus() > 0);
     dt_status st = open_model(out, 0, ranks, ranks, true, false);
     if (st == DT_OK) st = check_length(out);
     if (st != DT_OK) dt_job_close(out);
     return st;
+}
+
+/* Does a pass have a device of its own? */
+static bool computes_apart(const dt_job *job, dt_scoring how)
+{
+    return job->on_gpu && !how.native && job->device.ops->act_size < job->device.ops->acc_size;
+}
+
+dt_status dt_job_open_pass(dt_job *job, dt_scoring how, bool plans, dt_job *pass)
+{
+    *pass = *job;
+    if (!computes_apart(job, how)) return DT_OK;
+    pass->device = (dt_device){0};
+    pass->device_comm = (dt_comm){0};
+    dt_status st = open_gpu(DT_CUDA_FP32, plans, &pass->device);
+    if (plans) return st;
+    st = dt_world_agree(st);
+    if (st == DT_OK)
+        st = dt_world_agree(dt_comm_create_device(&job->host_comm, &pass->device, &pass->device_comm, &pass->comm));
+    if (st != DT_OK) dt_job_close_pass(job, pass);
+    return st;
+}
+
+void dt_job_close_pass(const dt_job *job, dt_job *pass)
+{
+    if (pass->device.impl == job->device.impl) return;
+    if (pass->device_comm.ops != NULL) dt_comm_destroy(&pass->device_comm);
+    if (pass->device.ops != NULL) dt_device_destroy(&pass->device);
 }
 
 void dt_job_close(dt_job *job)

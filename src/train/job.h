@@ -16,6 +16,7 @@ typedef struct dt_job {
     dt_mesh mesh;
     dt_comm host_comm, device_comm; /* for the host's memory, and the device's where that is another ... */
     dt_comm *comm;                  /* ... and the one that serves the device: one of these two */
+    bool on_gpu;                    /* what the configuration's device comes to: the same on every rank */
     dt_device device;
     dt_store *store;
     dt_backbone *backbone;
@@ -37,6 +38,12 @@ dt_status dt_job_open(const Dtrain__Config *config, unsigned what, dt_job *out) 
 dt_status dt_job_open_plan(const Dtrain__Config *config, int ranks, dt_job *out) DT_WARN_UNUSED;
 /** Collective. */
 void dt_job_close(dt_job *job);
+
+/** The job as the selection pass of a method sees it. On a GPU it computes in fp32 on a device of its own, unless `how`
+ *  is native; the rest is the job's. plans: for figures only. Collective over the world unless it plans. */
+dt_status dt_job_open_pass(dt_job *job, dt_scoring how, bool plans, dt_job *pass) DT_WARN_UNUSED;
+/** Collective over the world unless it plans. */
+void dt_job_close_pass(const dt_job *job, dt_job *pass);
 
 /** The mesh that `ranks` ranks form for a backbone; DT_ERR_CONFIG if heads or widths do not divide, each named. Local.
  */

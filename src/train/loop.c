@@ -185,10 +185,10 @@ static void describe(const run *r)
     for (int64_t v = 0; v < r->trainer.g->values; v++)
         if (r->trainer.g->value[v].kind == DT_KIND_WEIGHT) weights += dt_value_count(r->trainer.g, (dt_val)v);
     bool in_place = weights == 0;
-    dt_log(DT_LOG_INFO, "%d ranks: data %d x tensor %d%s, %d threads each; %lld trainable values%s", mesh->ranks,
-           mesh->size[DT_AXIS_DATA], dt_mesh_group_size(mesh, DT_AXES_TENSOR),
+    dt_log(DT_LOG_INFO, "%d ranks: data %d x tensor %d%s, %d threads each; device: %s; %lld trainable values%s",
+           mesh->ranks, mesh->size[DT_AXIS_DATA], dt_mesh_group_size(mesh, DT_AXES_TENSOR),
            r->config->parallel->sequence ? " with sequence parallelism" : "", r->job.device.threads,
-           (long long)flat->global_count, in_place ? ": the whole backbone" : "");
+           r->job.device.ops->name, (long long)flat->global_count, in_place ? ": the whole backbone" : "");
     if (!in_place)
         dt_log(DT_LOG_INFO, "%.3f%% of the frozen backbone's %lld; memory of a step %.1f MB a rank",
                100.0 * (double)flat->global_count / (double)weights, (long long)weights,

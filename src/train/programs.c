@@ -66,7 +66,9 @@ static dt_status build(dt_job *job, dt_graph *g, const dt_mesh *mesh, dt_purpose
     else DT_TRY(dt_deltas_attach(&job->deltas, g, g->train ? io->key : DT_NONE, g->train ? io->step : DT_NONE));
     if (purpose != DT_FOR_EVAL) DT_TRY(dt_pass_grad(g, loss, purpose == DT_FOR_FISHER ? DT_GRAD_SQUARES : DT_GRAD_SUM));
     DT_TRY(dt_pass_shard(g, mesh));
-    return purpose == DT_FOR_TRAINING && job->config->train->recompute ? dt_pass_recompute(g) : DT_OK;
+    /* A selection holds accumulators as large as what it scores, for a small part of a run: it pays with time. */
+    const bool recompute = purpose == DT_FOR_FISHER || (purpose == DT_FOR_TRAINING && job->config->train->recompute);
+    return recompute ? dt_pass_recompute(g) : DT_OK;
 }
 
 dt_status dt_job_build(dt_job *job, const dt_mesh *mesh, dt_purpose purpose, int64_t sequences, int64_t seq,

@@ -107,21 +107,31 @@ done:
     return st;
 }
 
-/* Does a method choose from data, and do labels drawn from the model decide? */
-static bool selects(const dt_deltas *deltas, bool *expected)
+/* How the methods that choose from data score, all of them together; samples: of the last one, 0 where none does. */
+static dt_scoring scoring_of(const dt_deltas *deltas)
 {
-    bool any = false;
-    *expected = false;
+    dt_scoring all = {.native = true};
     for (int i = 0; i < deltas->n; i++) {
         const dt_delta *d = &deltas->delta[i];
-        int64_t samples = 0;
-        bool drawn = false;
         if (d->method->choose == NULL) continue;
-        d->method->score_options(d, &samples, &drawn);
-        any = true;
-        *expected |= drawn;
+        const dt_scoring how = d->method->scoring(d);
+        all = (dt_scoring){how.samples, all.expected || how.expected, all.native && how.native};
     }
-    return any;
+    return all;
+}
+
+static dt_status bytes_of_selection(dt_job *job, const dt_mesh *mesh, int64_t *out)
+{
+    const dt_scoring how = scoring_of(&job->deltas);
+    dt_mesh apart = *mesh; /* data ranks select apart */
+    dt_job pass;
+    if (how.samples == 0) return DT_OK;
+    apart.size[DT_AXIS_DATA] = 1;
+    apart.coord[DT_AXIS_DATA] = 0;
+    DT_TRY(dt_job_open_pass(job, how, true, &pass));
+    dt_status st = bytes_beside(&pass, &apart, DT_FOR_FISHER, how.expected, out);
+    dt_job_close_pass(job, &pass);
+    return st;
 }
 
 /* Plans the step of one rank; t is the caller's to destroy. */
@@ -145,13 +155,9 @@ static dt_status report_step(dt_job *job, const dt_mesh *mesh, dt_trainer *t, dt
 
 static dt_status report_rank(dt_job *job, const dt_mesh *mesh, dt_trainer *t, dt_rank_report *r)
 {
-    bool expected;
-    dt_mesh apart = *mesh; /* data ranks select apart */
-    apart.size[DT_AXIS_DATA] = 1;
-    apart.coord[DT_AXIS_DATA] = 0;
     dt_deltas_destroy(&job->deltas); /* selections are a rank's own */
     DT_TRY(dt_deltas_create(job->config, &job->deltas));
-    if (selects(&job->deltas, &expected)) DT_TRY(bytes_beside(job, &apart, DT_FOR_FISHER, expected, &r->selection));
+    DT_TRY(bytes_of_selection(job, mesh, &r->selection));
     DT_TRY(dt_job_assume_selection(job, mesh));
     if (job->config->data->eval != NULL) DT_TRY(bytes_beside(job, mesh, DT_FOR_EVAL, false, &r->evaluation));
     return report_step(job, mesh, t, r);
@@ -175,7 +181,6 @@ static int64_t values_of(const dt_graph *g, const dt_delta *d)
 static dt_status report_job(const dt_job *job, const dt_trainer *t, dt_report *out)
 {
     const dt_graph *g = t->g;
-    bool expected;
     DT_TRY(dt_alloc((size_t)job->deltas.n + 1, sizeof *out->delta, &out->delta));
     for (int i = 0; i < job->deltas.n; i++) {
         const dt_delta *d = &job->deltas.delta[i];
@@ -190,7 +195,7 @@ static dt_status report_job(const dt_job *job, const dt_trainer *t, dt_report *o
     out->trainable = t->flat.global_count;
     out->micro_batches = t->micro_batches;
     out->delta_every = t->local_steps;
-    out->assumed = selects(&job->deltas, &expected);
+    out->assumed = scoring_of(&job->deltas).samples != 0;
     return DT_OK;
 }
 
@@ -224,6 +229,7 @@ dt_status dt_report_make(const Dtrain__Config *config, int ranks, dt_report *out
     report.family = job.backbone->type;
     report.model = job.backbone->info;
     report.mesh = job.mesh;
+    report.device = job.device.ops->name;
     report.threads = job.device.threads;
     dt_status st = dt_alloc((size_t)ranks, sizeof *report.rank, &report.rank);
     if (st == DT_OK) st = report_ranks(&job, &report);

@@ -41,6 +41,7 @@ typedef struct dt_report {
     const char *family;
     dt_model_info model;
     dt_mesh mesh;                    /* as rank 0 sees it */
+    const char *device;              /* its name: static text */
     int threads;                     /* of a rank, were all of them on this machine */
     int64_t backbone, trainable;     /* values, over all ranks */
     int64_t forward, backward, once; /* nodes: of a micro-batch; that run once a step */

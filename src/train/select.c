@@ -104,12 +104,8 @@ static bool must_choose(const dt_delta *d)
     return d->method->choose != NULL && !d->method->chosen(d);
 }
 
-static dt_status select_one(dt_job *job, dt_delta *d)
+static dt_status select_on(dt_job *job, dt_delta *d, dt_scoring how)
 {
-    int64_t samples = 0;
-    bool expected = false;
-    d->method->score_options(d, &samples, &expected);
-    dt_log(DT_LOG_INFO, "delta %s: selecting by the Fisher information of %lld rows", d->name, (long long)samples);
     /* Every data rank works on rows of its own: along the data axis the pass is not one program but many. */
     dt_mesh apart = job->mesh;
     apart.size[DT_AXIS_DATA] = 1;
@@ -121,7 +117,7 @@ static dt_status select_one(dt_job *job, dt_delta *d)
     dt_program_io io;
     int n = 0;
     dt_status st;
-    DT_GOTO(dt_job_build(job, &apart, DT_FOR_FISHER, 1, job->seq, expected, &g, &io), agree);
+    DT_GOTO(dt_job_build(job, &apart, DT_FOR_FISHER, 1, job->seq, how.expected, &g, &io), agree);
     DT_GOTO(dt_pass_fuse(g), agree);
     DT_GOTO(dt_alloc(2 * (size_t)g->sites + 1, sizeof *score, &score), agree);
     DT_GOTO(dt_store_create(&job->device, &store),
@@ -133,7 +129,7 @@ static dt_status select_one(dt_job *job, dt_delta *d)
 agree:
     DT_GOTO(dt_world_agree(st), done);
     DT_GOTO(dt_job_agree_choices(job), done);
-    DT_GOTO(dt_world_agree(run_samples(job, exec, &io, samples)), done);
+    DT_GOTO(dt_world_agree(run_samples(job, exec, &io, how.samples)), done);
     DT_GOTO(dt_world_agree(collect(job, g, exec, d, score, &n)), done);
     DT_GOTO(dt_world_agree(d->method->choose(d, score, n, &job->host_comm)), done);
 done:
@@ -142,6 +138,18 @@ done:
     dt_exec_destroy(exec);
     dt_store_destroy(store);
     dt_graph_destroy(g);
+    return st;
+}
+
+static dt_status select_one(dt_job *job, dt_delta *d)
+{
+    const dt_scoring how = d->method->scoring(d);
+    dt_job pass;
+    DT_TRY(dt_job_open_pass(job, how, false, &pass));
+    dt_log(DT_LOG_INFO, "delta %s: selecting by the Fisher information of %lld rows%s", d->name, (long long)how.samples,
+           pass.device.impl != job->device.impl ? ", in fp32" : "");
+    dt_status st = select_on(&pass, d, how);
+    dt_job_close_pass(job, &pass);
     return st;
 }
 

@@ -14,7 +14,7 @@
 #                1e-2 in bf16
 #     recorded   steps replayed as CUDA graphs have the bits of steps run call by call (--profile)
 #     ranks      two ranks on one GPU, as data and as tensor ranks, have the losses of one
-#     masks      FISH chooses on the GPU in fp32 what it chooses on the CPU, but for one entry in a thousand
+#     masks      FISH chooses on the GPU what it chooses on the CPU, but for one entry in a thousand
 #     resume     a run that was interrupted is the whole one's bits
 #     bench1B    bench/gpu/run.py: speed and memory beside PEFT; PYTHON (python3) has torch, transformers and peft
 #     bench8B    ... of the larger model, whose 16 GB go to TMPDIR
@@ -233,16 +233,17 @@ check_ranks() {
 check_masks() {
     make_models
     delta='fish { keep: 0.005 samples: 64 }'
-    if train mask-cpu 1 llama CPU NATIVE train.steps=1 && train mask-gpu 1 llama "$device" "$fp32" train.steps=1 &&
-        train mask-bf16 1 llama "$device" "$bf16" train.steps=1; then
-        for p in gpu bf16; do
+    if train mask-cpu 1 llama CPU NATIVE train.steps=1 && train mask-fp32 1 llama "$device" "$fp32" train.steps=1 &&
+        train mask-bf16 1 llama "$device" "$bf16" train.steps=1 &&
+        train mask-fast 1 llama "$device" "$bf16" train.steps=1 delta.fish.precision=AS_TRAINING; then
+        for p in fp32 bf16 fast; do
             counts=$("$bin/run_diff" "$work/mask-cpu" "$work/mask-$p" - masks)
             if [ $((1000 * ${counts% of *})) -le "${counts#* of }" ]; then status=ok; else status=FAILED; fi
-            if [ "$p" = bf16 ]; then status=told; fi # other gradients, other neighbours of the threshold
+            if [ "$p" = fast ]; then status=told; fi # other gradients, other neighbours of the threshold
             report "$status" "FISH mask beside the CPU's, $p" "$counts entries differ" "<= 0.1%"
         done
     else
-        report FAILED "FISH mask" "$(why mask-cpu); $(why mask-gpu)"
+        report FAILED "FISH mask" "$(why mask-cpu); $(why mask-bf16)"
     fi
     delta=$lora
 }

@@ -93,6 +93,38 @@ Test(cuda, bitfit_trains_as_on_the_cpu)
     check(run_path("gpt2"), BITFIT "optim { sgd { lr: 1 } clip_norm: 1 }");
 }
 
+static void expect_output(const char *name, const char *mpirun, const char *text)
+{
+    dt_spawn job = run_start(name, mpirun, "device=AUTO train.steps=1");
+    dt_spawn_finish(&job);
+    cr_assert_eq(job.exit_code, 0, "%s", job.output);
+    cr_expect(strstr(job.output, text) != NULL, "expected \"%s\" in:\n%s", text, job.output);
+    dt_spawn_free(&job);
+}
+
+/* One for each rank, or none. */
+Test(cuda, auto_takes_gpus_that_need_not_be_shared)
+{
+    configure(RUN_STORIES, LORA SGD);
+    expect_output("one", "-np 1", "device: cuda;");
+    expect_output("two", "-np 2", "device: cpu;");
+    run_program(DT_SPAWN_DTRAIN);
+    expect_output("none", "-np 1", "device: cpu;");
+}
+
+/* The Fisher information decides between scores that bf16 could not tell apart. */
+Test(cuda, fish_chooses_as_on_the_cpu)
+{
+    configure(RUN_STORIES, FISH SGD);
+    run_train("bf16", "-np 1", CUDA "train.steps=1");
+    dt_spawn p = dt_spawn_run(60, "%s %s %s - masks", RUN_DIFF, run_path("cpu"), run_path("bf16"));
+    int differ = -1, entries = 0;
+    cr_assert_eq(sscanf(p.output, "%d of %d", &differ, &entries), 2, "%s", p.output);
+    cr_expect_gt(entries, 1000);
+    cr_expect_leq(1000 * differ, entries, "%s", p.output);
+    dt_spawn_free(&p);
+}
+
 Test(cuda, ranks_that_share_a_gpu_train_as_one)
 {
     configure(RUN_STORIES, LORA SGD);
