@@ -187,6 +187,13 @@ dt_val dt_linear(dt_graph *g, dt_val x, dt_val w, dt_val b)
     return b == DT_NONE ? y : dt_bias(g, y, b);
 }
 
+bool dt_matmul_rounds(const dt_graph *g, int32_t node, int i)
+{
+    const dt_node *n = &g->node[node];
+    if (n->op != &dt_op_matmul || i > B || dt_value_of(g, n->in[i])->type != DT_TYPE_ACC) return false;
+    return dt_value_of(g, n->in[1 - i])->type != DT_TYPE_ACC || dt_value_of(g, n->out[0])->type != DT_TYPE_ACC;
+}
+
 /* ---- Fuse: sums and factors behind a product become its C and its alpha. ---- */
 
 static bool same_places(const dt_graph *g, dt_val a, dt_val b)

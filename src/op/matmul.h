@@ -17,6 +17,10 @@ dt_val dt_matmul_add(dt_graph *g, dt_val a, dt_val b, dt_val c, bool ta, bool tb
 /** y[N,O] = x[N,I] W[O,I]^T (+ b[O]; DT_NONE: none). */
 dt_val dt_linear(dt_graph *g, dt_val x, dt_val w, dt_val b);
 
+/** Does a device whose ACT is narrower than ACC round operand i, 0 or 1, of `node` before it multiplies? It does unless
+ *  all of the product is ACC. False for nodes of other ops. */
+bool dt_matmul_rounds(const dt_graph *g, int32_t node, int i);
+
 /** Fuse: `node`, whose output 0 is c + product in c's type, is replaced by the product's own node with C = c, where
  * that is sound: the product has no C, no other reader and c's placement, and from the product on nobody but `node`
  * uses c's storage (nobody behind `node` either, unless `node` works in c's storage itself). Returns true if it was

@@ -1,18 +1,11 @@
-/* Matrix product on CUDA. Operands that are ACC (a delta's masters) are rounded to ACT in the workspace first: deltas
- * are small beside what they are multiplied with. With a device that multiplies frozen weights in 8 bits, so is what
+/* Matrix product on CUDA. Operands that are ACC are rounded to ACT in the workspace first: a delta's masters where
+ * nobody has rounded them before (optim/round.c). With a device that multiplies frozen weights in 8 bits, so is what
  * they are multiplied with. */
 #include "op/cuda.cuh"
 extern "C" {
 #include "device/fp8.h"
 #include "op/matmul.h"
 }
-
-struct identity {
-    __device__ float operator()(float a, float b, int64_t i) const
-    {
-        return a;
-    }
-};
 
 /* Operand i goes in as ACT: unless all three are ACC, and the product is one of fp32. */
 static bool is_rounded(const dt_call *call, int i)

@@ -76,13 +76,6 @@ extern "C" size_t DT_CUDA_WORKSPACE(xent_grad)(const dt_call *call)
     return scratch_of(call, head_of(call), false, true).bytes;
 }
 
-struct identity {
-    __device__ float operator()(float a, float b, int64_t i) const
-    {
-        return a;
-    }
-};
-
 /* h as ACT: where it is, or rounded. */
 static dt_status whole_h(const dt_call *call, const head &a, const scratch &s, const void **h)
 {

@@ -46,6 +46,10 @@ const dt_optimizer *dt_optimizer_of(const Dtrain__Optim *config);
 dt_status dt_flat_create(dt_graph *g, const Dtrain__Optim *config, dt_flat *out) DT_WARN_UNUSED;
 void dt_flat_destroy(dt_flat *flat);
 
+/** For a device whose ACT is narrower than ACC: products of the micro-batch read the trained values from the STATE
+ *  "flat:act", into which the prologue rounds all of them. Between dt_flat_create and dt_optim_emit. */
+dt_status dt_flat_round(dt_graph *g, const dt_flat *flat) DT_WARN_UNUSED;
+
 /** Emits the epilogue: tensor all-reduces of partial gradients, the one all-reduce over the data ranks (`reduce_data`),
  * the global norm, the updates. Sets *hyper (input, DT_HYPER_COUNT) and *normsq (output [1]). */
 dt_status dt_optim_emit(dt_graph *g, dt_flat *flat, const Dtrain__Optim *config, bool reduce_data, dt_val *hyper,

@@ -80,6 +80,7 @@ dt_status dt_trainer_build(dt_job *job, const dt_mesh *mesh, dt_trainer *out)
     DT_GOTO(dt_job_build(job, mesh, DT_FOR_TRAINING, train->micro_batch, job->seq, false, &t.g, &t.io), failed);
     DT_GOTO(dt_pass_fuse(t.g), failed);
     DT_GOTO(dt_flat_create(t.g, job->config->optim, &t.flat), failed);
+    if (job->device.ops->act_size < job->device.ops->acc_size) DT_GOTO(dt_flat_round(t.g, &t.flat), failed);
     DT_GOTO(dt_deltas_local_steps(&job->deltas, &t.local_steps), failed);
     DT_GOTO(dt_optim_emit(t.g, &t.flat, job->config->optim, t.local_steps == 1, &t.hyper, &t.normsq), failed);
     t.g->program = DT_EPILOGUE;

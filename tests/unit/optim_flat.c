@@ -1,5 +1,6 @@
 /* The flat buffers and the epilogue on them: layout, groups, reductions, and steps of a toy against a computation by
  * hand in double. */
+#include "op/cast.h"
 #include "op/collective.h"
 #include "op/matmul.h"
 #include "op/update.h"
@@ -39,6 +40,58 @@ static void close_step(void)
 {
     dt_trainer_destroy(&step);
     tiny_close(&t);
+}
+
+/* ---- On devices that compute in less than fp32 ---- */
+
+static int count_ops(dt_program program, const dt_op *op)
+{
+    int n = 0;
+    DT_FOR_NODES (step.g, i) n += step.g->node[i].program == program && step.g->node[i].op == op;
+    return n;
+}
+
+/* Once a step for all of them, into views of the same shape and placement. */
+Test(optim_flat, trained_values_are_rounded_once_a_step)
+{
+    static dt_device_ops narrow;
+    for (int rank = 0; rank < 4; rank++) {
+        tiny_open(&t, (tiny_model){.kv_heads = 2},
+                  "delta { lora { rank: 8 } target: \"" ALL_LINEARS "\" } parallel { tensor: 2 }");
+        tiny_place(&t, rank, 4);
+        narrow = *t.job.device.ops;
+        narrow.act_size = narrow.acc_size / 2;
+        t.job.device.ops = &narrow;
+        OK(dt_trainer_build(&t.job, &t.job.mesh, &step));
+        cr_expect_eq(count_ops(DT_PROLOGUE, &dt_op_cast), 1);
+        int views = 0;
+        DT_FOR_NODES (step.g, i) {
+            const dt_node *n = &step.g->node[i];
+            for (int k = 0; k < n->nin && n->program == DT_MICRO; k++) {
+                const dt_value *v = n->in[k] != DT_NONE ? &step.g->value[n->in[k]] : NULL;
+                if (v == NULL || strncmp(v->name, "act:", 4) != 0) continue;
+                const dt_value *of = &step.g->value[value_named(step.g, v->name + 4)];
+                cr_expect_eq(v->type, DT_TYPE_ACT);
+                cr_expect_eq(v->base_offset, of->base_offset);
+                cr_expect(memcmp(v->local, of->local, sizeof v->local) == 0);
+                cr_expect(memcmp(v->place, of->place, sizeof v->place) == 0);
+                views++;
+            }
+            for (int k = 0; k < 2 && n->program == DT_MICRO && n->op == &dt_op_matmul; k++)
+                cr_expect(step.g->value[n->in[k]].kind != DT_KIND_PARAM || step.g->value[n->in[k]].base_offset % 8 != 0,
+                          "%s is rounded by a product", step.g->value[n->in[k]].name);
+        }
+        cr_expect_gt(views, 0);
+        close_step();
+    }
+}
+
+Test(optim_flat, without_need_nothing_is_rounded)
+{
+    open_step((tiny_model){.kv_heads = 2}, "delta { lora { rank: 8 } target: \"" ALL_LINEARS "\" }", 0, 1);
+    cr_expect_eq(count_ops(DT_PROLOGUE, &dt_op_cast), 0);
+    cr_expect_eq(dt_graph_find(step.g, "flat:act"), DT_NONE);
+    close_step();
 }
 
 /* ---- Layout ---- */

@@ -61,6 +61,7 @@ static inline void tiny_open(tiny *t, tiny_model m, const char *config)
     OK(t->backbone.family->parse(&t->json, &t->backbone.region, &t->backbone.own, &t->backbone.info));
     t->job = (dt_job){.config = t->config, .backbone = &t->backbone, .seq = TINY_SEQ};
     OK(dt_deltas_create(t->config, &t->job.deltas));
+    OK(dt_device_cpu(1, &t->job.device));
     OK(dt_mesh_make(0, 1, 1, (int)t->backbone.info.kv_heads, &t->job.mesh));
 }
 
@@ -87,6 +88,7 @@ static inline void tiny_close(tiny *t)
 {
     dt_graph_destroy(t->g);
     dt_deltas_destroy(&t->job.deltas);
+    dt_device_destroy(&t->job.device);
     dt_region_free(&t->backbone.region);
     dt_json_free(&t->json);
     dt_config_free(t->config);
