@@ -1,12 +1,20 @@
 /* Linear head with cross-entropy on CUDA: the logits of all tokens for a chunk of the vocabulary at a time, in the
- * workspace. */
+ * workspace.
+ *
+ * Work, forward with the products that backward needs: 4 V C FLOPs a token. Bytes a token beside the weight: V of 12
+ * (logits written and read in fp32, weights written and read in bf16), and for each chunk but the first 8 C (the sum of
+ * its products is read and written), 8 C more where a maximum grows, which is rare behind the first chunks. At V
+ * 128,256, C 2048, N 16,384: 1.05 GFLOP, 1.5 us of 700 TFLOP/s, against 1.8 MB, 0.4 us at 4.8 TB/s, one behind the
+ * other. */
 #include "op/cuda.cuh"
 extern "C" {
 #include "op/xent.h"
 }
 
 /* Entries of a chunk: at most so many bytes of logits, in whole tiles of a product. */
-#define LOGIT_BYTES ((int64_t)256 << 20)
+#ifndef DT_LOGIT_BYTES
+#define DT_LOGIT_BYTES ((int64_t)512 << 20)
+#endif
 
 struct head {
     int64_t tokens, width, entries, chunk;
@@ -17,7 +25,7 @@ static head head_of(const dt_call *call)
 {
     head a;
     a.tokens = call->in[0].dim[0], a.width = call->in[0].dim[1], a.entries = call->in[1].dim[0];
-    a.chunk = LOGIT_BYTES / (4 * (a.tokens > 0 ? a.tokens : 1)) / 128 * 128;
+    a.chunk = (int64_t)DT_LOGIT_BYTES / (4 * (a.tokens > 0 ? a.tokens : 1)) / 128 * 128;
     if (a.chunk < 128) a.chunk = 128;
     if (a.chunk > a.entries) a.chunk = (a.entries + 7) / 8 * 8;
     a.round_h = sizeof(act) != sizeof(float) && call->in[0].type != DT_TYPE_ACT;
@@ -115,6 +123,20 @@ static dt_status add_product(const dt_call *call, const head &a, const scratch &
     return multiply(call, p);
 }
 
+/* Four elements at a multiple of four. */
+static __device__ inline void store4(act *to, const float x[4])
+{
+    if (sizeof(act) == sizeof(float)) {
+        *(float4 *)to = make_float4(x[0], x[1], x[2], x[3]);
+        return;
+    }
+    uint2 raw;
+    __nv_bfloat162 *pair = (__nv_bfloat162 *)&raw;
+    pair[0] = __floats2bfloat162_rn(x[0], x[1]);
+    pair[1] = __floats2bfloat162_rn(x[2], x[3]);
+    *(uint2 *)to = raw;
+}
+
 /* Takes the logits of a chunk into each row's running maximum and sum of e^(x - maximum), a block to a row. Where the
  * products with W are wanted: leaves the weights, and brings the row's sum so far to the new maximum. */
 static __global__ void weigh_rows(int64_t chunk, int64_t width, int64_t v, int64_t n, int64_t offset,
@@ -129,17 +151,29 @@ static __global__ void weigh_rows(int64_t chunk, int64_t width, int64_t v, int64
         return;
     }
     float m = -INFINITY, s = 0;
-    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) m = fmaxf(m, x[j]);
+    const int64_t packs = n / 4; // rows are multiples of 8 entries apart
+    for (int64_t j = threadIdx.x; j < packs; j += blockDim.x) {
+        const float4 four = ((const float4 *)x)[j];
+        m = fmaxf(m, fmaxf(fmaxf(four.x, four.y), fmaxf(four.z, four.w)));
+    }
+    for (int64_t j = 4 * packs + threadIdx.x; j < n; j += blockDim.x) m = fmaxf(m, x[j]);
     const float before = v > 0 ? max[row] : -INFINITY;
     m = fmaxf(block_max(m, shared), before);
-    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) {
+    act *to = weights != NULL ? weights + row * chunk : NULL;
+    for (int64_t j = threadIdx.x; j < packs; j += blockDim.x) {
+        const float4 four = ((const float4 *)x)[j];
+        const float e[4] = {expf(four.x - m), expf(four.y - m), expf(four.z - m), expf(four.w - m)};
+        s += (e[0] + e[1]) + (e[2] + e[3]);
+        if (to != NULL) store4(to + 4 * j, e);
+    }
+    for (int64_t j = 4 * packs + threadIdx.x; j < n; j += blockDim.x) {
         const float e = expf(x[j] - m);
         s += e;
-        if (weights != NULL) weights[row * chunk + j] = (act)e;
+        if (to != NULL) to[j] = (act)e;
     }
     s = block_sum(s, shared); // behind it no thread reads max[row] any more
     const float correction = expf(before - m);
-    for (int64_t j = threadIdx.x; j < width && rows != NULL && v > 0; j += blockDim.x)
+    for (int64_t j = threadIdx.x; j < width && rows != NULL && v > 0 && correction != 1; j += blockDim.x)
         rows[row * width + j] *= correction;
     if (threadIdx.x != 0) return;
     sum[row] = (v > 0 ? sum[row] * correction : 0.0f) + s;
