@@ -8,6 +8,7 @@ extern "C" {
 #include "device/gemm.h"
 #include "device/module.h"
 #include "device/timeline.h"
+#include "device/ways.h"
 }
 #include <stdio.h>
 #include <stdlib.h>
@@ -223,6 +224,7 @@ static void cuda_destroy(dt_device *device)
     if (cuda->stream != NULL) cudaStreamSynchronize(cuda->stream);
     dt_cuda_timeline_close(cuda);
     dt_cuda_gemm_free(cuda);
+    dt_cuda_ways_free(cuda);
     dt_cuda_fp8_forget(cuda, NULL);
     if (cuda->attention_free != NULL) cuda->attention_free(cuda->attention);
     if (cuda->lt != NULL) cublasLtDestroy(cuda->lt);
@@ -313,7 +315,10 @@ static dt_status cuda_consider(dt_device *device, int kernel, const struct dt_ca
 
 static dt_status cuda_choose(dt_device *device)
 {
-    return dt_cuda_gemm_choose(dt_cuda_of(device));
+    bool any;
+    DT_TRY(dt_cuda_gemm_choose(dt_cuda_of(device)));
+    DT_TRY(dt_cuda_ways_choose(dt_cuda_of(device), &any)); // which may multiply
+    return any ? dt_cuda_gemm_remember(dt_cuda_of(device)) : DT_OK;
 }
 
 static dt_status cuda_choices(const dt_device *device, char **text)

@@ -18,6 +18,7 @@ typedef struct dt_cuda {
     cublasLtHandle_t lt;
     void *lt_workspace;                  /* [DT_CUDA_LT_BYTES] */
     struct dt_cuda_plans *plans;         /* of products, by shape: device/gemm.h */
+    struct dt_cuda_ways *ways;           /* of other kernels, by size: device/ways.h */
     int fp8;                             /* frozen weights are multiplied in 8 bits */
     struct dt_cuda_fp8 *fp8_weights;     /* device/fp8.h */
     struct dt_cuda_attention *attention; /* NULL, or what cuDNN is asked for: op/attention_cudnn_cuda.cu */

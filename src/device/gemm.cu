@@ -9,6 +9,7 @@ extern "C" {
 #include "base/log.h"    // dt_log
 #include "base/memory.h" // dt_alloc
 #include "device/gemm.h"
+#include "device/ways.h"
 }
 #include <float.h>
 #include <limits.h> // PATH_MAX
@@ -296,8 +297,6 @@ static dt_status measure_all(dt_cuda *cuda, void *c, cudaEvent_t begin, cudaEven
     return DT_OK;
 }
 
-static dt_status remember(const dt_cuda *cuda);
-
 static dt_status measure_with(dt_cuda *cuda, size_t bytes)
 {
     cudaEvent_t begin = NULL, end = NULL;
@@ -313,7 +312,7 @@ static dt_status measure_with(dt_cuda *cuda, size_t bytes)
     if (begin != NULL) cudaEventDestroy(begin);
     if (end != NULL) cudaEventDestroy(end);
     cudaFree(c);
-    return st == DT_OK ? remember(cuda) : st;
+    return st == DT_OK ? dt_cuda_gemm_remember(cuda) : st;
 }
 
 dt_status dt_cuda_gemm_choose(dt_cuda *cuda)
@@ -366,6 +365,7 @@ dt_status dt_cuda_gemm_choices(const dt_cuda *cuda, char **text)
     if (to != NULL) {
         print_kind(to, cuda);
         for (size_t i = 0; i < n; i++) print_plan(to, sorted[i]);
+        dt_cuda_ways_print(cuda, to);
     }
     free(sorted);
     if (to != NULL && fclose(to) == 0) return DT_OK;
@@ -414,7 +414,8 @@ dt_status dt_cuda_gemm_adopt(dt_cuda *cuda, const char *text)
     if (to == NULL || fclose(to) != 0) return dt_fail(DT_ERR_MEMORY, "out of memory");
     const bool same = strncmp(text, kind, bytes) == 0;
     free(kind);
-    for (const char *line = same ? text + bytes : ""; *line != '\0';) {
+    const char *line = same ? text + bytes : "";
+    while (*line != '\0') {
         key k;
         cublasLtMatmulAlgo_t algo;
         plan *p = NULL;
@@ -427,7 +428,7 @@ dt_status dt_cuda_gemm_adopt(dt_cuda *cuda, const char *text)
         }
         line = end + 1;
     }
-    return DT_OK;
+    return dt_cuda_ways_adopt(cuda, line);
 }
 
 /* ---- what jobs of this user remember ---- */
@@ -459,7 +460,7 @@ dt_status dt_cuda_gemm_recall(dt_cuda *cuda)
 }
 
 /* A cache that cannot be written is no reason to stop. */
-static dt_status remember(const dt_cuda *cuda)
+dt_status dt_cuda_gemm_remember(const dt_cuda *cuda)
 {
     char folder[PATH_MAX], path[PATH_MAX], *text = NULL;
     if (!find_file(cuda, folder, path)) return DT_OK;

@@ -30,13 +30,15 @@ dt_status dt_cuda_gemm(dt_cuda *cuda, const dt_cuda_product *product) DT_WARN_UN
 /** Measures the candidates of every shape noted and not chosen yet; C is never written, A and B are read where they
  * are. Waits for the device. */
 dt_status dt_cuda_gemm_choose(dt_cuda *cuda) DT_WARN_UNUSED;
-/** All choices as text: a line that names GPU and library, then a line a shape, in the order of their keys. Freed with
- *  free(). */
+/** All choices as text: a line that names GPU and library, then a line a shape, in the order of their keys, then those
+ *  of device/ways.h. Freed with free(). */
 dt_status dt_cuda_gemm_choices(const dt_cuda *cuda, char **text) DT_WARN_UNUSED;
 /** Takes what such a text has chosen; one of another GPU or library, and shapes that this library refuses, are left. */
 dt_status dt_cuda_gemm_adopt(dt_cuda *cuda, const char *text) DT_WARN_UNUSED;
 /** The choices of earlier jobs of this user, if there are any. */
 dt_status dt_cuda_gemm_recall(dt_cuda *cuda) DT_WARN_UNUSED;
+/** Writes all choices to where dt_cuda_gemm_recall finds them. */
+dt_status dt_cuda_gemm_remember(const dt_cuda *cuda) DT_WARN_UNUSED;
 void dt_cuda_gemm_free(dt_cuda *cuda);
 
 #endif

@@ -1,6 +1,7 @@
 /* Ops on selected entries of a matrix on CUDA. */
 #include "op/cuda.cuh"
 extern "C" {
+#include "device/ways.h"
 #include "op/sparse.h"
 }
 
@@ -20,13 +21,6 @@ dt_status DT_CUDA_KERNEL(gather)(const dt_call *call)
     return map(call, call->in[1].dim[0], v, v, v, f);
 }
 
-struct unchanged {
-    __device__ float operator()(float a, float b, int64_t i) const
-    {
-        return a;
-    }
-};
-
 static __global__ void scatter(int64_t n, bool add, const int32_t *idx, floats from, floats to)
 {
     for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x)
@@ -44,7 +38,7 @@ static dt_status scatter_to(const dt_call *call, bool add)
 
 dt_status DT_CUDA_KERNEL(scatter_add)(const dt_call *call)
 {
-    DT_TRY(map(call, count_of(&call->in[0]), DT_IN(call, 0), DT_IN(call, 0), DT_OUT(call, 0), unchanged()));
+    DT_TRY(map(call, count_of(&call->in[0]), DT_IN(call, 0), DT_IN(call, 0), DT_OUT(call, 0), identity()));
     return scatter_to(call, true);
 }
 
@@ -53,18 +47,34 @@ dt_status DT_CUDA_KERNEL(scatter_copy)(const dt_call *call)
     return scatter_to(call, false);
 }
 
-/* ---- sampled_wgrad ---- */
+/* ---- sampled_wgrad: dy [tokens, out], x [tokens, in], idx -> v ---- */
 
-/* Two ways. By entry: 4 tokens bytes an entry, which come out of the cache at some 5 TB/s. Densely: the whole product
- * on tensor cores at some 600 TFLOP/s, piece by piece in the workspace, of which the entries are taken; this costs the
- * same however few they are. They meet where 2 / 600e12 of a matrix's element is 4 / 5e12 of an entry: 1 in 240. */
-enum { DENSE_FROM = 240, PIECE_BYTES = 256 << 20 };
+/* Two ways, of which a device that measures takes the faster one for each weight.
+ *
+ * BY_ENTRY: dy and x are transposed; a warp keeps a row of dy^T in registers and takes the row's entries, each the dot
+ * product with a row of x^T. Of a chunk of tokens at a time, so that all of its x^T stays in the L2 cache. Reads 2
+ * bytes an entry and token there, at some 5 TB/s; the transposed matrices cost 4 (out + in) bytes a token at the
+ * memory's rate.
+ *
+ * DENSE: the whole product on tensor cores, at some 650 TFLOP/s, piece by piece in the workspace, of which the entries
+ * are taken. Costs the same however few they are: 2 FLOPs an element and token, and 8 bytes an element.
+ *
+ * At 4096 x 4096 and 4096 tokens, in microseconds: 45 and 275 more for each hundredth of the elements, against 210 and
+ * 45. They meet at some 0.75%. */
+enum { BY_ENTRY, DENSE, WAYS };
+enum { DENSE_FROM = 130, PIECE_BYTES = 256 << 20 }; /* where nothing was measured: 1 entry in so many */
+enum { STEPS = 4, CHUNK = STEPS * 8 * 32, TILE = 64 };
 
-static bool is_dense(const dt_call *call)
+static bool may_be_dense(const dt_call *call)
+{
+    return sizeof(act) == 2 && call->in[0].type == DT_TYPE_ACT && call->in[1].type == DT_TYPE_ACT &&
+           call->in[1].dim[1] > 0;
+}
+
+static int usual_way(const dt_call *call)
 {
     const int64_t out = call->in[0].dim[1], in = call->in[1].dim[1];
-    return sizeof(act) == 2 && call->in[0].type == DT_TYPE_ACT && call->in[1].type == DT_TYPE_ACT && in > 0 &&
-           call->in[2].dim[0] * DENSE_FROM >= out * in;
+    return may_be_dense(call) && call->in[2].dim[0] * DENSE_FROM >= out * in ? DENSE : BY_ENTRY;
 }
 
 /* Rows of the product in a piece. */
@@ -99,70 +109,153 @@ static dt_status sample_dense(const dt_call *call)
     return DT_OK;
 }
 
-/* Row-major [tokens, width] to [width, tokens], 32 x 32 at a time. */
-static __global__ void transpose(int64_t tokens, int64_t width, floats x, act *t)
+/* Tokens of a row of a transposed matrix: whole packs of eight. */
+static __host__ __device__ inline int64_t padded_tokens(int64_t tokens)
 {
-    __shared__ float tile[32][33];
-    const int64_t n0 = blockIdx.y * (int64_t)32, c0 = blockIdx.x * (int64_t)32;
-    for (int i = threadIdx.y; i < 32; i += 8)
-        if (n0 + i < tokens && c0 + threadIdx.x < width) tile[i][threadIdx.x] = x[(n0 + i) * width + c0 + threadIdx.x];
-    __syncthreads();
-    for (int i = threadIdx.y; i < 32; i += 8)
-        if (c0 + i < width && n0 + threadIdx.x < tokens)
-            t[(c0 + i) * tokens + n0 + threadIdx.x] = (act)tile[threadIdx.x][i];
+    return (tokens + 7) / 8 * 8;
 }
 
-/* A warp to an entry: the dot product of a row of dy^T and one of x^T. Entries ascend, so that the warps of a block
- * read the same row of dy^T. */
-static __global__ void dots(int64_t entries, int64_t in, int64_t tokens, const int32_t *idx, const act *dyt,
-                            const act *xt, floats v)
+/* x [tokens, width] to t [width, padded tokens], zero behind the last token. A block to TILE x TILE, eight elements at
+ * a time on both sides; rows of the tile an odd number of elements apart, so that neither side meets in a bank. */
+static __global__ void transpose(int64_t tokens, int64_t width, bool wide, floats x, act *t)
 {
-    const int64_t warps = (int64_t)gridDim.x * (blockDim.x / 32);
-    const int lane = threadIdx.x % 32;
-    for (int64_t e = blockIdx.x * (int64_t)(blockDim.x / 32) + threadIdx.x / 32; e < entries; e += warps) {
-        floats a = {(void *)(dyt + idx[e] / in * tokens), true, tokens % 16 == 0};
-        floats b = {(void *)(xt + idx[e] % in * tokens), true, tokens % 16 == 0};
-        float s = 0;
-        if (a.wide) {
-            for (int64_t n = 8 * lane; n < tokens; n += 8 * 32) {
-                float p[8], q[8];
-                a.load8(n, p);
-                b.load8(n, q);
+    __shared__ act tile[TILE][TILE + 1];
+    const int64_t n0 = blockIdx.y * (int64_t)TILE, c0 = blockIdx.x * (int64_t)TILE, ld = padded_tokens(tokens);
+    for (int p = threadIdx.x; p < TILE * TILE / 8; p += blockDim.x) {
+        const int n = p / (TILE / 8), c = p % (TILE / 8) * 8;
+        float v[8];
 #pragma unroll
-                for (int k = 0; k < 8; k++) s += p[k] * q[k];
-            }
+        for (int k = 0; k < 8; k++) v[k] = 0;
+        if (wide && n0 + n < tokens && c0 + c < width) {
+            x.load8((n0 + n) * width + c0 + c, v);
         } else {
-            for (int64_t n = lane; n < tokens; n += 32) s += a[n] * b[n];
+#pragma unroll
+            for (int k = 0; k < 8; k++)
+                if (n0 + n < tokens && c0 + c + k < width) v[k] = x[(n0 + n) * width + c0 + c + k];
         }
+#pragma unroll
+        for (int k = 0; k < 8; k++) tile[n][c + k] = (act)v[k];
+    }
+    __syncthreads();
+    floats to = {t, true, true};
+    for (int p = threadIdx.x; p < TILE * TILE / 8; p += blockDim.x) {
+        const int c = p / (TILE / 8), n = p % (TILE / 8) * 8;
+        float v[8];
+#pragma unroll
+        for (int k = 0; k < 8; k++) v[k] = (float)tile[n + k][c];
+        if (c0 + c < width && n0 + n < ld) to.store8((c0 + c) * ld + n0 + n, v);
+    }
+}
+
+/* The first entry of which idx is at least `wanted`, or n; idx ascends. A warp looks at 32 places at a time. */
+static __device__ inline int64_t first_entry(const int32_t *idx, int64_t n, int64_t wanted)
+{
+    const int lane = threadIdx.x % 32;
+    int64_t low = 0, high = n; // idx[low - 1] < wanted <= idx[high]
+    while (low < high) {
+        const int64_t step = (high - low + 31) / 32, at = low + lane * step;
+        const unsigned below = __ballot_sync(0xffffffffu, at < high && idx[at] < wanted);
+        const int count = __popc(below); // the first lanes
+        if (count == 0) return low;
+        const int64_t end = low + count * step;
+        low += (count - 1) * step + 1;
+        if (end < high) high = end;
+    }
+    return low;
+}
+
+/* Tokens [first, first + count) of a row of a transposed matrix, those that the lane takes. */
+static __device__ inline void load_tokens(const act *row, int64_t first, int64_t count, float (&v)[STEPS][8])
+{
+    const floats x = {(void *)(row + first), true, true};
+#pragma unroll
+    for (int s = 0; s < STEPS; s++) {
+        const int n = 8 * (32 * s + (int)(threadIdx.x % 32));
+        if (n < count) x.load8(n, v[s]);
+        else
+#pragma unroll
+            for (int k = 0; k < 8; k++) v[s][k] = 0;
+    }
+}
+
+/* A warp to a row of W: its entries' sums over the tokens [first, first + count), added to what earlier chunks gave. */
+static __global__ void dots(int64_t entries, int64_t out, int64_t in, int64_t tokens, int64_t first, int64_t count,
+                            const int32_t *idx, const act *dyt, const act *xt, floats v)
+{
+    const int64_t row = blockIdx.x * (int64_t)(blockDim.x / 32) + threadIdx.x / 32, ld = padded_tokens(tokens);
+    if (row >= out) return;
+    const int64_t begin = first_entry(idx, entries, row * in), end = first_entry(idx, entries, (row + 1) * in);
+    float d[STEPS][8];
+    if (begin == end) return;
+    load_tokens(dyt + row * ld, first, count, d);
+#pragma unroll 2
+    for (int64_t e = begin; e < end; e++) {
+        float x[STEPS][8], s = 0;
+        load_tokens(xt + (idx[e] - row * in) * ld, first, count, x);
+#pragma unroll
+        for (int i = 0; i < STEPS; i++)
+#pragma unroll
+            for (int k = 0; k < 8; k++) s += d[i][k] * x[i][k];
         s = warp_sum(s);
-        if (lane == 0) v.set(e, s);
+        if (threadIdx.x % 32 == 0) v.set(e, first > 0 ? v[e] + s : s);
     }
 }
 
 /* Elements of a transposed matrix in the workspace: what is behind it is aligned. */
 static int64_t transposed_size(const dt_tensor *x)
 {
-    return (count_of(x) + 127) / 128 * 128;
+    return (x->dim[1] * padded_tokens(x->dim[0]) + 127) / 128 * 128;
+}
+
+static dt_status transposed(const dt_call *call, int input, act *to)
+{
+    const int64_t tokens = call->in[input].dim[0], width = call->in[input].dim[1];
+    const floats x = DT_IN(call, input);
+    dim3 grid((unsigned)((width + TILE - 1) / TILE), (unsigned)((tokens + TILE - 1) / TILE));
+    transpose<<<grid, 256, 0, stream_of(call)>>>(tokens, width, x.wide && width % 8 == 0, x, to);
+    return launched();
+}
+
+static dt_status sample_by_entry(const dt_call *call)
+{
+    const int64_t tokens = call->in[0].dim[0], out = call->in[0].dim[1], in = call->in[1].dim[1];
+    const int64_t entries = call->in[2].dim[0], padded = padded_tokens(tokens);
+    act *dyt = (act *)call->workspace, *xt = dyt + transposed_size(&call->in[0]);
+    if (tokens > 0) {
+        DT_TRY(transposed(call, 0, dyt));
+        DT_TRY(transposed(call, 1, xt));
+    }
+    for (int64_t n = 0; n == 0 || n < padded; n += CHUNK) {
+        const int64_t count = padded - n < CHUNK ? padded - n : CHUNK;
+        dots<<<(unsigned)((out + 7) / 8), 256, 0, stream_of(call)>>>(entries, out, in, tokens, n, count,
+                                                                     DT_IN_I32(call, 2), dyt, xt, DT_OUT(call, 0));
+        DT_TRY(launched());
+    }
+    return DT_OK;
+}
+
+static dt_status run_way(const dt_call *call, int way)
+{
+    return way == DENSE ? sample_dense(call) : sample_by_entry(call);
 }
 
 extern "C" size_t DT_CUDA_WORKSPACE(sampled_wgrad)(const dt_call *call)
 {
-    if (is_dense(call)) return (size_t)(piece_rows(call) * call->in[1].dim[1]) * sizeof(float);
-    return (size_t)(transposed_size(&call->in[0]) + transposed_size(&call->in[1])) * sizeof(act);
+    const size_t dense = may_be_dense(call) ? (size_t)(piece_rows(call) * call->in[1].dim[1]) * sizeof(float) : 0;
+    const size_t by_entry = (size_t)(transposed_size(&call->in[0]) + transposed_size(&call->in[1])) * sizeof(act);
+    return dense > by_entry ? dense : by_entry;
 }
 
 dt_status DT_CUDA_KERNEL(sampled_wgrad)(const dt_call *call)
 {
-    const int64_t tokens = call->in[0].dim[0], out = call->in[0].dim[1], in = call->in[1].dim[1];
-    const int64_t n = call->in[2].dim[0];
-    act *dyt = (act *)call->workspace, *xt = dyt + transposed_size(&call->in[0]);
-    if (n == 0) return DT_OK;
-    if (is_dense(call)) return sample_dense(call);
-    dim3 block(32, 8), of_dy((unsigned)((out + 31) / 32), (unsigned)((tokens + 31) / 32)),
-        of_x((unsigned)((in + 31) / 32), (unsigned)((tokens + 31) / 32));
-    transpose<<<of_dy, block, 0, stream_of(call)>>>(tokens, out, DT_IN(call, 0), dyt);
-    transpose<<<of_x, block, 0, stream_of(call)>>>(tokens, in, DT_IN(call, 1), xt);
-    dots<<<blocks_for(call, n, 8), 256, 0, stream_of(call)>>>(n, in, tokens, DT_IN_I32(call, 2), dyt, xt,
-                                                              DT_OUT(call, 0));
-    return launched();
+    dt_cuda *cuda = dt_cuda_of(call->device);
+    const dt_cuda_way_key key = {
+        {call->in[0].dim[1], call->in[1].dim[1], call->in[0].dim[0], call->in[2].dim[0]}};
+    if (call->in[2].dim[0] == 0) return DT_OK;
+    if (!may_be_dense(call)) return sample_by_entry(call);
+    if (cuda->considers) {
+        DT_TRY(sample_dense(call)); // notes its products
+        return dt_cuda_way_note(cuda, &key, call, WAYS, run_way);
+    }
+    return run_way(call, dt_cuda_way_of(cuda, &key, usual_way(call)));
 }

@@ -229,6 +229,19 @@ static dt_val sparser_weight(dt_graph *g)
     return dt_matmul(g, activation(g, "x", 264, 136), w, false, true, 1, DT_TYPE_ACT);
 }
 
+static int32_t every_thirteenth(int64_t i)
+{
+    return (int32_t)(13 * i + 3);
+}
+/* More tokens than the kernel takes at a time, and no multiple of anything. */
+static dt_val sparse_weight_of_many_tokens(dt_graph *g)
+{
+    const int64_t k = 40;
+    dt_val idx = integers(g, "idx", k, every_thirteenth);
+    dt_val w = dt_scatter_add(g, activation(g, "w", 27, 21), idx, dt_graph_param(g, "val", 1, &k, NULL));
+    return dt_matmul(g, activation(g, "x", 2061, 21), w, false, true, 1, DT_TYPE_ACT);
+}
+
 /* The gradient reaches the parameter through the frozen layer. */
 static dt_val frozen_linear(dt_graph *g)
 {
@@ -264,6 +277,7 @@ static const struct {
     {"dropout", large_dropout},
     {"sparse update of a weight", sparse_weight},
     {"sparse update of few entries", sparser_weight},
+    {"sparse update, many tokens", sparse_weight_of_many_tokens},
 };
 enum { LARGER = sizeof larger / sizeof *larger };
 
@@ -457,6 +471,26 @@ static void check_device(dt_device *device, double tolerance)
     dt_device_destroy(&reference);
 }
 
+/* Where a kernel has several ways, and one was chosen for each size above: all of them. */
+static void check_ways(dt_device *device, double tolerance)
+{
+    char *text = NULL;
+    dt_device reference;
+    if (device->ops->choices == NULL) return;
+    must(dt_device_cpu_f64(1, &reference));
+    must(device->ops->choices(device, &text));
+    for (char way = '0'; way < '2'; way++) {
+        for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1)
+            if (strncmp(line, "way ", 4) == 0) end[-1] = way;
+        must(device->ops->adopt(device, text));
+        for (int op = DT_OP_COUNT; op < DT_OP_COUNT + LARGER; op++)
+            if (strncmp(larger[op - DT_OP_COUNT].name, "sparse", 6) == 0)
+                check(&reference, device, op, 0, true, tolerance);
+    }
+    free(text);
+    dt_device_destroy(&reference);
+}
+
 int main(int argc, char **argv)
 {
     bool on_cpu = argc > 1 && strcmp(argv[1], "cpu") == 0;
@@ -474,6 +508,7 @@ int main(int argc, char **argv)
         must(st);
         if (precision == DT_CUDA_FP8) check_8_bit(&device);
         else check_device(&device, precision == DT_CUDA_BF16 ? 1e-2 : 1e-5);
+        if (precision == DT_CUDA_BF16) check_ways(&device, 1e-2);
         printf("%s: %d cases; worst %.2g of the norm\n", device.ops->name, cases, worst);
         cases = 0;
         worst = 0;
