@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """dtrain beside transformers + PEFT on a GPU: tokens a second, share of the card's matmul rate, memory.
 
-    bench/gpu/run.py DTRAIN [--python PYTHON] [--model 1B,8B] [--parts lora,fp8,fish,head] [--micro 1,2,4]
+    bench/gpu/run.py DTRAIN [--python PYTHON] [--model 1B,8B] [--parts lora,attention,fp8,fish,head] [--micro 1,2,4]
                      [--steps 6] [--peer MODE,MODE...] [--limit SECONDS] [--work FOLDER] [--log FILE]
     bench/gpu/run.py DTRAIN --device cpu --model tiny      the script itself, in a minute
 
@@ -32,6 +32,7 @@ SHAPES = {
     "tiny": Shape(layers=2, width=128, heads=4, kv=2, ffn=256, vocab=512),
 }
 MODES = "half", "plain", "half+checkpoint", "half+compile", "half+checkpoint+compile"
+ATTENTION = "mma", "wgmma", "cudnn"  # values of DTRAIN_ATTENTION
 SHARE = {"1B": 0.60, "8B": 0.65}  # of the matmul rate, at least
 FASTER, SMALLER, FP8, FISH, HEAD, BUSY, GAP = 1.5, 0.5, 1.3, 1.4, 1.1, 0.98, 50e-6
 
@@ -112,10 +113,10 @@ class Case:
         print(f"\n{name}: {self.shape.all() / 1e9:.3f} G parameters, {self.shape.in_matmuls() / 1e9:.3f} G in products, "
               f"made in {time.perf_counter() - start:.0f} s; sequences of {seq}, {self.job.batch} a step", flush=True)
 
-    def train(self, micro, delta=None, sets=()):
+    def train(self, micro, delta=None, sets=(), env=()):
         watch = CardMemory() if self.gpu else None
         try:
-            return self.ours.train(self.args.steps + WARM_UP, micro, delta, sets, watch)
+            return self.ours.train(self.args.steps + WARM_UP, micro, delta, sets, watch, env)
         except RuntimeError as error:
             if watch:
                 watch.peak()
@@ -210,6 +211,23 @@ class Case:
             self.report.fail(f"{self.name} LoRA, micro-batch {micro}", lora["error"])
         return None if "error" in lora else self.seconds(lora)
 
+    def attention(self):
+        """dtrain's implementations of attention, each with the losses of the first."""
+        if not self.gpu:
+            return print(f"-       {self.name}: attention has several implementations on GPUs only", flush=True)
+        micro, first = self.micros[-1], None
+        for way in ATTENTION:
+            run = self.train(micro, env={"DTRAIN_ATTENTION": way})
+            self.report.figures[f"{self.name}: attention by {way}"] = run
+            if "error" in run:
+                self.report.fail(f"{self.name}: attention by {way}", run["error"])
+                continue
+            first = first or run
+            off = max(abs(a / b - 1) for a, b in zip(first["losses"], run["losses"]))
+            print(f"        {self.name}: attention by {way:6} {self.seconds(run):.4f} s a step, "
+                  f"{self.seconds(first) / self.seconds(run):.3f} times the speed of {ATTENTION[0]}", flush=True)
+            self.report.hold(f"{self.name}: losses with attention by {way} differ by", off, 1e-2, False)
+
     def fp8(self):
         """The backbone's linears in 8 bits, beside our own bf16; both curves of losses go into the log."""
         if not self.gpu:
@@ -255,7 +273,7 @@ def main():
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--model", default="1B,8B")
-    parser.add_argument("--parts", default="lora,fp8,fish,head")
+    parser.add_argument("--parts", default="lora,attention,fp8,fish,head")
     parser.add_argument("--micro", default="1,2,4")
     parser.add_argument("--peer", default=",".join(MODES))
     parser.add_argument("--steps", type=int, default=6)
@@ -268,7 +286,8 @@ def main():
         with tempfile.TemporaryDirectory(prefix="dtrain-bench-", dir=args.work) as work:
             case = Case(args, report, name, Path(work))
             for part in args.parts.split(","):
-                report.part(args.log, {"lora": case.compare, "fp8": case.fp8, "fish": case.fish, "head": case.head}[part])
+                report.part(args.log, {"lora": case.compare, "attention": case.attention, "fp8": case.fp8,
+                                       "fish": case.fish, "head": case.head}[part])
     return int(report.failed)
 
 

@@ -1,8 +1,9 @@
 #!/bin/sh
-# acceptance.sh [--bin FOLDER] [--device CUDA|CPU] [--python PYTHON] [--log FOLDER] [PART]...: what is asked of dtrain on a
-# GPU, a line each: ok, FAILED or skipped; what; the figure; its limit. Correctness comes before speed. FOLDER has dtrain,
-# run_diff, gpu_* and mpirun: a bundle's bin (launch/bundle.sh --tests), the default where this lies in one, else made of
-# build/. Without a GPU it ends with 77 ("skipped"). --device CPU takes the CPU for the GPU, to test this script.
+# acceptance.sh [--bin FOLDER] [--device CUDA|CPU] [--python PYTHON] [--log FOLDER] [--quick] [PART]...: what is asked
+# of dtrain on a GPU, a line each: ok, FAILED or skipped; what; the figure; its limit. Correctness comes before speed.
+# FOLDER has dtrain, run_diff, gpu_* and mpirun: a bundle's bin (launch/bundle.sh --tests), the default where this lies in
+# one, else made of build/. Without a GPU it ends with 77 ("skipped"). --device CPU takes the CPU for the GPU, to test
+# this script.
 #
 # Parts, by default all, in this order:
 #
@@ -19,14 +20,18 @@
 #     bench1B    bench/gpu/run.py: speed and memory beside PEFT; PYTHON (python3) has torch, transformers and peft
 #     bench8B    ... of the larger model, whose 16 GB go to TMPDIR
 #
+# --quick is for a GPU that is lent by the minute, and meant to fit in fifteen: the benchmarks take one size of a
+# micro-batch and the two fastest ways of the peer; the sanitizers, last, one program each for two minutes at most.
+#
 # Each command's output is in the log's folder. Exit code 0 if every line is ok or skipped.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 usage() { sed -n '2s/# \(.*\):.*/usage: \1/p' "$0" >&2 && exit 2; }
 
-bin='' device=CUDA python=python3 log=acceptance-log
+bin='' device=CUDA python=python3 log=acceptance-log quick=''
 while [ $# -gt 0 ]; do
     case $1 in
+    --quick) quick=1 && shift && continue ;;
     --bin) bin=$2 ;;
     --device) device=$2 ;;
     --python) python=$2 ;;
@@ -36,7 +41,14 @@ while [ $# -gt 0 ]; do
     esac
     shift 2 || usage
 done
-[ $# -gt 0 ] || set -- errors ops memcheck racecheck train recorded ranks masks resume bench1B bench8B
+sanitizer_seconds=300 micro_1B=1,4 micro_8B=1,2
+parts='errors ops memcheck racecheck train recorded ranks masks resume bench1B bench8B'
+if [ -n "$quick" ]; then
+    sanitizer_seconds=120 micro_1B=4 micro_8B=1
+    parts='errors ops train recorded ranks masks resume bench1B bench8B memcheck racecheck'
+fi
+# shellcheck disable=SC2086 # words
+[ $# -gt 0 ] || set -- $parts
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -154,7 +166,9 @@ check_errors() {
 ops() { # ops WHAT SECONDS COMMAND...: each program of ops, run by COMMAND
     what=$1 seconds=$2
     shift 2
-    for program in "$bin"/gpu_*; do
+    programs=$(echo "$bin"/gpu_*)
+    if [ -n "$quick" ] && [ $# -gt 0 ]; then programs=$bin/gpu_attention; fi # the kernels that share the most
+    for program in $programs; do
         name=$what-${program##*/} status=0 word=
         if [ "$device" = CPU ]; then word=cpu; fi
         # shellcheck disable=SC2086 # a word or none
@@ -170,7 +184,7 @@ check_ops() { ops ops 300; }
 sanitize() {
     tool=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
     if [ -x "$tool" ]; then
-        ops "$1" 300 "$tool" --tool "$1" --error-exitcode 9
+        ops "$1" "$sanitizer_seconds" "$tool" --tool "$1" --error-exitcode 9
         grep -h 'SUMMARY' "$log/$1"-*.log | sed 's/^/         /'
     else
         report skipped "$1" "no compute-sanitizer"
@@ -267,16 +281,16 @@ bench() { # bench NAME ARGUMENT...
         "$python" -c "import $module" 2>/dev/null || { report skipped "$name" "no $module in $python" && return; }
     done
     timeout -k 5 1500 "$python" "$top/bench/gpu/run.py" "$bin/dtrain" --python "$python" --log "$log/$name.json" \
-        --limit 400 "$@" 2>&1 | tee "$log/$name.log"
+        --limit 400 "$@" ${quick:+--steps 4 --peer half,half+compile} 2>&1 | tee "$log/$name.log"
     grep -E '^(ok|FAILED|-)  ' "$log/$name.log" >>"$log/table" || true
     if grep -Eq '^FAILED|^Traceback' "$log/$name.log" || [ ! -f "$log/$name.json" ]; then failed=1; fi
 }
 check_bench1B() {
     if [ "$device" = CPU ]; then bench bench --device cpu --model tiny --micro 1,2 --steps 2 --peer plain; else
-        bench bench1B --model 1B --micro 1,4
+        bench bench1B --model 1B --micro "$micro_1B"
     fi
 }
-check_bench8B() { if [ "$device" = CUDA ]; then bench bench8B --model 8B --micro 1,2; fi; }
+check_bench8B() { if [ "$device" = CUDA ]; then bench bench8B --model 8B --micro "$micro_8B"; fi; }
 
 : >"$log/table"
 if [ "$device" = CUDA ]; then
