@@ -310,7 +310,8 @@ const dt_command dt_command_plan = {
             "figures.\n"
             "--graph prints instead the graph of a step as one rank runs it: values with type, shape and, along each\n"
             "axis (d: data, t: tensor, r: kv replicas), their placement; sites; and the nodes of each program in\n"
-            "order, those of backward with an arrow, with @ and the role where a site's output comes about.",
+            "order, those of backward with an arrow, those of the last micro-batch of a step alone with the word\n"
+            "last, with @ and the role where a site's output comes about.",
     .examples = "dtrain plan config.pbtxt --ranks 64\n"
                 "dtrain plan config.pbtxt --ranks 64 --set parallel.tensor=8 --set train.recompute=true\n"
                 "dtrain plan config.pbtxt --ranks 64 --json\n"

@@ -73,6 +73,9 @@ struct dt_comm {
     /* Payload that this rank gave to collectives so far, by axes; groups of one not counted: the buffer of an
      * all_reduce and of a broadcast's root, `send` of an all_gather and of a reduce_scatter. */
     int64_t bytes_sent[DT_AXES_ALL + 1];
+    /* Collectives of two groups must not be under way at once, on two streams of a device: who runs them aside joins
+     * before the next (comm/cuda.cu says why). Of one group they never are. */
+    bool one_at_a_time;
     void *impl;
 };
 

@@ -44,6 +44,13 @@ typedef struct dt_device_ops {
     dt_status (*record_end)(dt_device *device, void **recording);
     dt_status (*replay)(dt_device *device, void *recording);
     void (*recording_free)(dt_device *device, void *recording);
+    /** Work beside the main stream: calls between begin and end run beside what is asked for after them, behind all
+     * that was asked for before and behind the last such calls; whoever reads what they wrote, or writes what they
+     * read, joins first: from there on everything waits until they are done. Where they are recorded, join comes before
+     * the recording ends. NULL, all three: there is one stream. */
+    dt_status (*aside_begin)(dt_device *device);
+    void (*aside_end)(dt_device *device);
+    dt_status (*aside_join)(dt_device *device);
     /** Kernels that can do a call in several ways, which may round differently. consider: looks at a call that will be
      * made, its operands bound, and runs nothing; choose: measures the ways of what was considered since (or recalls
      * them); choices: all that was chosen, as text to be freed with free(); adopt: takes the choices of such a text

@@ -40,7 +40,7 @@ static void put_sites(FILE *f, const dt_graph *g, const dt_node *n)
 dt_status dt_graph_dump(const dt_graph *g, char **text)
 {
     static const char *const kind_name[] = {"temp", "input", "const", "weight", "param", "state"};
-    static const char *const program_name[] = {"prologue", "micro", "epilogue", "sync", "save"};
+    static const char *const program_name[] = {"prologue", "micro", NULL, "epilogue", "sync", "save"};
     size_t bytes = 0;
     FILE *f = open_memstream(text, &bytes);
     if (f == NULL) return dt_fail(DT_ERR_MEMORY, "out of memory");
@@ -54,10 +54,11 @@ dt_status dt_graph_dump(const dt_graph *g, char **text)
         fprintf(f, "site %s %s y=%s\n", g->site[s].path, g->site[s].role,
                 g->site[s].y != DT_NONE ? g->value[g->site[s].y].name : "-");
     for (int p = 0; p < DT_PROGRAM_COUNT; p++) {
+        if (program_name[p] == NULL) continue; /* the last micro-batch's stand among all micro-batches' */
         fprintf(f, "%s:\n", program_name[p]);
         DT_FOR_NODES (g, i) {
             const dt_node *n = &g->node[i];
-            if (n->program != (dt_program)p) continue;
+            if (n->program != (dt_program)p && !(p == DT_MICRO && n->program == DT_LAST)) continue;
             fputs("  ", f);
             for (int k = 0; k < n->nout; k++) {
                 if (k != 0) fputs(", ", f);
@@ -67,7 +68,7 @@ dt_status dt_graph_dump(const dt_graph *g, char **text)
             fprintf(f, " = %s(", n->op->name);
             for (int k = 0; k < n->nin; k++)
                 fprintf(f, "%s%s", k != 0 ? ", " : "", n->in[k] != DT_NONE ? g->value[n->in[k]].name : "-");
-            fprintf(f, ")%s", n->backward ? " <-" : "");
+            fprintf(f, ")%s", n->backward ? " <-" : n->program == DT_LAST ? " last" : "");
             put_sites(f, g, n);
             fputc('\n', f);
         }

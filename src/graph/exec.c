@@ -196,10 +196,33 @@ static dt_status run_call(dt_exec *e, dt_program program, int64_t i)
     return dt_fail_in(st, "%s", c->op->name);
 }
 
+static dt_status run_aside(dt_exec *e, dt_program program, int64_t i)
+{
+    const dt_device_ops *ops = e->device->ops;
+    DT_TRY(ops->aside_begin(e->device));
+    dt_status st = run_call(e, program, i);
+    ops->aside_end(e->device);
+    return st;
+}
+
 static dt_status run_calls(dt_exec *e, dt_program program)
 {
-    for (int64_t i = 0; i < e->plan.calls[program]; i++) DT_TRY(run_call(e, program, i));
-    return DT_OK;
+    const dt_device_ops *ops = e->device->ops;
+    bool pending = false; /* aside */
+    for (int64_t i = 0; i < e->plan.calls[program]; i++) {
+        const dt_node *n = &e->g->node[e->plan.call_node[program][i]];
+        if (n->aside && ops->aside_begin != NULL) {
+            DT_TRY(run_aside(e, program, i));
+            pending = true;
+            continue;
+        }
+        if (pending && n->op->communicates && e->comm->one_at_a_time) {
+            DT_TRY(ops->aside_join(e->device));
+            pending = false;
+        }
+        DT_TRY(run_call(e, program, i));
+    }
+    return pending ? ops->aside_join(e->device) : DT_OK;
 }
 
 static dt_status record(dt_exec *e, dt_program program)

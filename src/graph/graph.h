@@ -37,9 +37,11 @@ typedef enum dt_kind {
  *  masters, gradients of parameters. (The float64 reference device takes both as double.) */
 typedef enum dt_type { DT_TYPE_ACT, DT_TYPE_ACC, DT_TYPE_I32 } dt_type;
 
-/** A step is three programs: prologue once, micro-batch repeated, epilogue once. Two more run between steps, where data
- *  ranks train apart: sync brings their parameters together, save what else a checkpoint holds. */
-typedef enum dt_program { DT_PROLOGUE, DT_MICRO, DT_EPILOGUE, DT_SYNC, DT_SAVE, DT_PROGRAM_COUNT } dt_program;
+/** A step is three programs: prologue once, micro-batch repeated, epilogue once. The last micro-batch of a step may
+ * have a program of its own: all nodes of the micro-batch's and those of DT_LAST, in the order of the list; the latter
+ * touch persistent values only. Where there is no node of DT_LAST, that program is empty. Two more run between steps,
+ * where data ranks train apart: sync brings their parameters together, save what else a checkpoint holds. */
+typedef enum dt_program { DT_PROLOGUE, DT_MICRO, DT_LAST, DT_EPILOGUE, DT_SYNC, DT_SAVE, DT_PROGRAM_COUNT } dt_program;
 
 /** Placement of a value along one axis of the mesh. */
 typedef enum dt_place_kind {
@@ -126,6 +128,7 @@ typedef struct dt_node {
     dt_program program;
     int32_t block; /* of the backbone, counted through its stacks; DT_NONE: outside (embedding, head) */
     bool backward; /* emitted by grad */
+    bool aside;    /* runs beside what follows it, which must not touch its values; its program ends when it is done */
     bool dead;
     int32_t prev, next;
 } dt_node;
@@ -233,7 +236,8 @@ void dt_graph_add_update(dt_graph *g, dt_val w, dt_val idx, dt_val val);
 /* Sites. */
 void dt_graph_add_site(dt_graph *g, dt_site site);
 /** The graph as text: one line a persistent value, a site, a node, with names, types, global shapes and placements; a
- *  node in backward ends in an arrow, one that makes a site's output in @ and its role. Freed with free(). */
+ *  node in backward ends in an arrow, one of the last micro-batch alone, which stands among the micro-batch's, in
+ *  `last`, one that makes a site's output in @ and its role. Freed with free(). */
 dt_status dt_graph_dump(const dt_graph *g, char **text) DT_WARN_UNUSED;
 
 #endif

@@ -40,14 +40,15 @@ typedef struct dt_plan {
     int64_t arena_bytes;             /* all temporaries, at fixed offsets */
     int64_t workspace_bytes;         /* largest scratch of a call */
     int64_t *offset;                 /* of each value: in the arena; -1: not a temporary of its own */
-    dt_call *call[DT_PROGRAM_COUNT]; /* one a node, data pointers not yet set */
+    dt_call *call[DT_PROGRAM_COUNT]; /* one a node (of DT_MICRO: one more in DT_LAST), data pointers not yet set */
     int32_t *call_node[DT_PROGRAM_COUNT];
     int *kernel[DT_PROGRAM_COUNT]; /* number of each call's op */
     int64_t calls[DT_PROGRAM_COUNT];
     int64_t peak_live_bytes; /* most bytes of temporaries alive at once: the floor of arena_bytes */
 } dt_plan;
 
-/** Liveness, one arena with fixed offsets, one call record a node, the workspace that the device's kernels need. */
+/** Liveness, one arena with fixed offsets, one call record a node, the workspace that the device's kernels need.
+ * DT_ERR_INTERNAL if a node of DT_LAST touches a temporary, or one that runs aside needs workspace. */
 dt_status dt_pass_plan(const dt_graph *g, const dt_device *device, dt_plan *out) DT_WARN_UNUSED;
 void dt_plan_free(dt_plan *plan);
 /** What one call costs. */

@@ -6,7 +6,7 @@
 #define ALIGN 64
 
 /* A temporary's storage: alive from the call that writes it to the last one that reads it, on the step's time line
- * (prologue, micro-batch, epilogue one behind the other). */
+ * (prologue, micro-batch, epilogue one behind the other; the last micro-batch is a micro-batch). */
 typedef struct block {
     dt_val value;
     int32_t first, last;
@@ -104,18 +104,51 @@ static size_t workspace_of(const dt_device *device, int kernel, const dt_call *c
     return call->op->workspace != NULL ? call->op->workspace(call, device->ops->act_size) : 0;
 }
 
+static bool any_of(const dt_graph *g, dt_program program)
+{
+    DT_FOR_NODES (g, i)
+        if (g->node[i].program == program) return true;
+    return false;
+}
+
+static bool is_persistent(const dt_graph *g, dt_val v)
+{
+    return v == DT_NONE || dt_kind_is_persistent(g->value[root_of(g, v)].kind);
+}
+
+/* Of the arena, which other calls' temporaries come to lie in, a node of the last micro-batch has no share; of the
+ * workspace, which the calls use in turn, none that runs aside. */
+static dt_status check_last(const dt_graph *g, const dt_node *n, size_t workspace)
+{
+    bool persistent = true;
+    for (int k = 0; k < n->nin; k++) persistent &= is_persistent(g, n->in[k]);
+    for (int k = 0; k < n->nout; k++) persistent &= is_persistent(g, n->out[k]);
+    if (!persistent)
+        return dt_fail(DT_ERR_INTERNAL, "op %s: of the last micro-batch alone, with a temporary", n->op->name);
+    if (n->aside && workspace != 0)
+        return dt_fail(DT_ERR_INTERNAL, "op %s: aside, with %zu bytes of workspace", n->op->name, workspace);
+    return DT_OK;
+}
+
+/* The last micro-batch's program, where there is one, has the micro-batch's nodes too. */
+static bool runs_in(const dt_node *n, int program, bool has_last)
+{
+    return n->program == (dt_program)program || (program == DT_LAST && has_last && n->program == DT_MICRO);
+}
+
 /* One call record a node, in order, program by program. */
 static dt_status make_calls(const dt_graph *g, const dt_device *device, dt_plan *plan)
 {
+    const bool has_last = any_of(g, DT_LAST);
     for (int pr = 0; pr < DT_PROGRAM_COUNT; pr++) {
         int64_t n = 0;
-        DT_FOR_NODES (g, i) n += g->node[i].program == (dt_program)pr;
+        DT_FOR_NODES (g, i) n += runs_in(&g->node[i], pr, has_last);
         DT_TRY(dt_alloc((size_t)n + 1, sizeof(dt_call), &plan->call[pr]));
         DT_TRY(dt_alloc((size_t)n + 1, sizeof(int32_t), &plan->call_node[pr]));
         DT_TRY(dt_alloc((size_t)n + 1, sizeof(int), &plan->kernel[pr]));
         DT_FOR_NODES (g, i) {
             const dt_node *node = &g->node[i];
-            if (node->program != (dt_program)pr) continue;
+            if (!runs_in(node, pr, has_last)) continue;
             plan->call_node[pr][plan->calls[pr]] = i;
             plan->kernel[pr][plan->calls[pr]] = dt_op_index(node->op);
             dt_call *c = &plan->call[pr][plan->calls[pr]++];
@@ -128,9 +161,16 @@ static dt_status make_calls(const dt_graph *g, const dt_device *device, dt_plan 
             for (int k = 0; k < node->nout; k++) c->out[k].data = node->out[k] != DT_NONE ? c : NULL;
             size_t need = workspace_of(device, plan->kernel[pr][plan->calls[pr] - 1], c);
             if ((int64_t)need > plan->workspace_bytes) plan->workspace_bytes = (int64_t)need;
+            if (node->program == DT_LAST) DT_TRY(check_last(g, node, need));
         }
     }
     return DT_OK;
+}
+
+/* Calls of a program that have a place of their own on the time line. */
+static int64_t calls_in_time(const dt_plan *plan, int program)
+{
+    return program == DT_LAST ? 0 : plan->calls[program];
 }
 
 /* A temporary with storage in the arena. */
@@ -162,7 +202,7 @@ static void reuse_storage(const dt_graph *g, const dt_plan *plan, size_t act_siz
 {
     int32_t time = 0;
     for (int pr = 0; pr < DT_PROGRAM_COUNT; pr++) {
-        for (int64_t c = 0; c < plan->calls[pr]; c++, time++) {
+        for (int64_t c = 0; c < calls_in_time(plan, pr); c++, time++) {
             const dt_node *n = &g->node[plan->call_node[pr][c]];
             for (int k = 0; k < n->nout; k++) {
                 dt_val out = n->out[k], in = n->op->reuse[k] != 0 ? n->in[n->op->reuse[k] - 1] : DT_NONE;
@@ -198,9 +238,9 @@ dt_status dt_pass_plan(const dt_graph *g, const dt_device *device, dt_plan *out)
         plan.offset[v] = -1;
     }
     int32_t end_of[DT_PROGRAM_COUNT], home_start = 0;
-    for (int pr = 0; pr < DT_PROGRAM_COUNT; pr++) end_of[pr] = home_start += (int32_t)plan.calls[pr];
+    for (int pr = 0; pr < DT_PROGRAM_COUNT; pr++) end_of[pr] = home_start += (int32_t)calls_in_time(&plan, pr);
     for (int pr = 0; pr < DT_PROGRAM_COUNT; pr++) {
-        for (int64_t c = 0; c < plan.calls[pr]; c++, time++) {
+        for (int64_t c = 0; c < calls_in_time(&plan, pr); c++, time++) {
             const dt_node *node = &g->node[plan.call_node[pr][c]];
             for (int k = 0; k < node->nout; k++) {
                 dt_val r = node->out[k] == DT_NONE ? DT_NONE : root_of(g, node->out[k]);
