@@ -1,5 +1,15 @@
 /* Communicators for a GPU's memory: NCCL, one for each set of axes; or, where ranks share a GPU, copies to and from the
- * host around the host's own. */
+ * host around the host's own.
+ *
+ * Order. A kernel of NCCL holds its place on the GPU until its peers' have come. Two of different communicators on two
+ * streams may begin in either order; where the GPU has no room for both, and one rank begins with the one, another with
+ * the other, neither ends. So all ranks must begin them in one order. NCCL (2.28 as before) leaves that to who calls
+ * it: by edges between the streams, which a recording keeps as edges of its graph. That is what `one_at_a_time` asks
+ * for: a tensor collective comes behind the delta's reduction that was begun before it, and the other way round anyway
+ * (aside_begin). From 2.26 on NCCL can keep the order of the calls itself, even within a recording, and yet let both
+ * run; it then orders every launch of the process, at some microseconds each, which a delta that is small does not pay
+ * back. So it is the user's choice: NCCL_LAUNCH_ORDER_IMPLICIT=1 in the environment. One communicator needs neither:
+ * NCCL runs its collectives in the order of the calls, whatever their streams. */
 #include <cublasLt.h> // C++ headers, which must not come first out of ours
 #include <cuda_runtime.h>
 #include <nccl.h>
@@ -60,6 +70,7 @@ static dt_status copy_alone(dt_comm *comm, const void *send, void *recv, int64_t
 #define NCCL_FUNCTIONS(X)                                                                                              \
     X(GetErrorString)                                                                                                  \
     X(GetLastError)                                                                                                    \
+    X(GetVersion)                                                                                                      \
     X(GetUniqueId)                                                                                                     \
     X(CommInitRankConfig)                                                                                              \
     X(CommGetAsyncError) X(CommDestroy) X(AllReduce) X(AllGather) X(ReduceScatter) X(Broadcast)
@@ -188,9 +199,21 @@ static dt_status settle(ncclComm_t comm)
     return check_nccl(state, "ncclCommInitRank");
 }
 
+/* Does NCCL itself begin collectives of all communicators in the order of the calls? */
+static dt_status keeps_order(bool *keeps)
+{
+    const char *asked = getenv("NCCL_LAUNCH_ORDER_IMPLICIT");
+    int version = 0;
+    DT_TRY(check_nccl(nccl.GetVersion(&version), "ncclGetVersion"));
+    *keeps = version >= NCCL_VERSION(2, 26, 0) && asked != NULL && atoi(asked) != 0;
+    return DT_OK;
+}
+
 /* The groups' ranks in the same order everywhere; a barrier between the id's way and its use. */
 static dt_status open_nccl(dt_comm *comm, cuda_comm *c)
 {
+    int communicators = 0;
+    bool keeps = false;
     if (comm->mesh.ranks > 1) DT_TRY(dt_world_agree(load_nccl()));
     for (dt_axes axes = 1; axes <= DT_AXES_ALL; axes++) {
         int ranks = group_size(comm, axes), rank = dt_mesh_group_rank(&comm->mesh, axes);
@@ -210,7 +233,10 @@ static dt_status open_nccl(dt_comm *comm, cuda_comm *c)
         st = check_nccl(nccl.CommInitRankConfig(&c->nccl[axes], ranks, id, rank, &config), "ncclCommInitRank");
         if (st == DT_OK) st = settle(c->nccl[axes]);
         DT_TRY(dt_world_agree(st));
+        communicators++;
     }
+    if (communicators > 1) DT_TRY(dt_world_agree(keeps_order(&keeps)));
+    comm->one_at_a_time = communicators > 1 && !keeps;
     return DT_OK;
 }
 
@@ -344,6 +370,7 @@ extern "C" __attribute__((visibility("default"))) dt_status dt_cuda_comm_create(
     out->ops = shared && host->mesh.ranks > 1 ? &staged : &direct;
     out->mesh = host->mesh;
     memset(out->bytes_sent, 0, sizeof out->bytes_sent);
+    out->one_at_a_time = false;
     out->impl = c;
     if (out->ops == &staged && dt_world_rank() == 0)
         dt_log(DT_LOG_INFO, "ranks share a GPU, which NCCL refuses: they talk through the host, for tests only");

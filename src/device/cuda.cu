@@ -210,6 +210,41 @@ static void cuda_recording_free(dt_device *device, void *recording)
     if (recording != NULL) cudaGraphExecDestroy((cudaGraphExec_t)recording);
 }
 
+/* ---- aside ---- */
+
+/* The other stream goes on only when this one has come here. */
+static dt_status follow(dt_cuda *cuda, cudaStream_t follower, cudaStream_t leader)
+{
+    DT_TRY(dt_cuda_check(cudaEventRecord(cuda->between, leader), "cudaEventRecord"));
+    return dt_cuda_check(cudaStreamWaitEvent(follower, cuda->between, 0), "cudaStreamWaitEvent");
+}
+
+static void swap_streams(dt_cuda *cuda)
+{
+    cudaStream_t stream = cuda->stream;
+    cuda->stream = cuda->other;
+    cuda->other = stream;
+}
+
+static dt_status cuda_aside_begin(dt_device *device)
+{
+    dt_cuda *cuda = dt_cuda_of(device);
+    DT_TRY(follow(cuda, cuda->other, cuda->stream));
+    swap_streams(cuda);
+    return DT_OK;
+}
+
+static void cuda_aside_end(dt_device *device)
+{
+    swap_streams(dt_cuda_of(device));
+}
+
+static dt_status cuda_aside_join(dt_device *device)
+{
+    dt_cuda *cuda = dt_cuda_of(device);
+    return follow(cuda, cuda->stream, cuda->other);
+}
+
 /* ---- opening ---- */
 
 static void cuda_destroy(dt_device *device)
@@ -236,6 +271,8 @@ static void cuda_destroy(dt_device *device)
     for (int i = 0; i < DT_TICKETS; i++)
         if (cuda->asked[i] != NULL) cudaEventDestroy(cuda->asked[i]);
     cudaFreeHost(cuda->ticket);
+    if (cuda->between != NULL) cudaEventDestroy(cuda->between);
+    if (cuda->other != NULL) cudaStreamDestroy(cuda->other);
     if (cuda->stream != NULL) cudaStreamDestroy(cuda->stream);
     free(cuda);
 }
@@ -274,6 +311,9 @@ static dt_status open_gpu(dt_cuda *cuda)
     snprintf(cuda->name, sizeof cuda->name, "%s", gpu.name);
     cuda->processors = gpu.multiProcessorCount;
     DT_TRY(dt_cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
+    /* What runs aside is what other ranks wait for: it comes first where kernels fill the GPU. */
+    DT_TRY(dt_cuda_check(cudaStreamCreateWithPriority(&cuda->other, cudaStreamNonBlocking, -1), "cudaStreamCreate"));
+    DT_TRY(dt_cuda_check(cudaEventCreateWithFlags(&cuda->between, cudaEventDisableTiming), "cudaEventCreate"));
     for (int i = 0; i < DT_CUDA_PIECES; i++) {
         DT_TRY(dt_cuda_check(cudaMallocHost(&cuda->piece[i].data, DT_CUDA_PIECE_BYTES), "cudaMallocHost"));
         DT_TRY(
@@ -352,6 +392,9 @@ static dt_device_ops ops_of(const char *name, size_t act_size)
     ops.record_end = cuda_record_end;
     ops.replay = cuda_replay;
     ops.recording_free = cuda_recording_free;
+    ops.aside_begin = cuda_aside_begin;
+    ops.aside_end = cuda_aside_end;
+    ops.aside_join = cuda_aside_join;
     ops.consider = cuda_consider;
     ops.choose = cuda_choose;
     ops.choices = cuda_choices;
@@ -387,4 +430,4 @@ static dt_status module_open(int gpu, dt_cuda_precision precision, dt_device *ou
 }
 
 extern "C" __attribute__((visibility("default")))
-const dt_cuda_module dt_cuda_module_v2 = {DT_CUDA_MODULE_VERSION, module_gpus, module_open};
+const dt_cuda_module dt_cuda_module_v3 = {DT_CUDA_MODULE_VERSION, module_gpus, module_open};

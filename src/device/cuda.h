@@ -14,7 +14,9 @@ typedef struct dt_cuda {
     int index;           /* of the GPU */
     char name[256];      /* of the GPU: "NVIDIA H200" */
     int processors;      /* streaming multiprocessors */
-    cudaStream_t stream; /* of everything that a step does */
+    cudaStream_t stream; /* of what is asked for now: that of everything that a step does, or, aside, the other one */
+    cudaStream_t other;  /* the one of the two streams that is not `stream` */
+    cudaEvent_t between; /* from one of them to the other */
     cublasLtHandle_t lt;
     void *lt_workspace;                  /* [DT_CUDA_LT_BYTES] */
     struct dt_cuda_plans *plans;         /* of products, by shape: device/gemm.h */

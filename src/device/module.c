@@ -47,7 +47,7 @@ static dt_status open_module(const dt_cuda_module **out)
         find_module(path);
         library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (library == NULL) return dt_fail(DT_ERR_DEVICE, "the CUDA module cannot be opened: %s", dlerror());
-        const dt_cuda_module *found = dlsym(library, "dt_cuda_module_v2");
+        const dt_cuda_module *found = dlsym(library, "dt_cuda_module_v3");
         if (found == NULL || found->version != DT_CUDA_MODULE_VERSION)
             return dt_fail(DT_ERR_DEVICE, "%s: made for another version of dtrain", path);
         module = found;

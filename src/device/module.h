@@ -6,7 +6,7 @@
 #include "device/device.h" // dt_device
 
 /** What the module offers. A module of another version is refused. */
-enum { DT_CUDA_MODULE_VERSION = 2 };
+enum { DT_CUDA_MODULE_VERSION = 3 };
 /** What is computed in: fp32, to compare with the CPU; bf16; bf16, but products with frozen weights in 8 bits. */
 typedef enum dt_cuda_precision { DT_CUDA_FP32, DT_CUDA_BF16, DT_CUDA_FP8 } dt_cuda_precision;
 typedef struct dt_cuda_module {

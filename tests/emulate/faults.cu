@@ -123,6 +123,55 @@ static int record_without_waiting(int bad)
     return pinned[0] != 1;
 }
 
+/* The other stream's part of what follows: behind what `stream` was asked, ones into the GPU's memory. */
+static cudaStream_t other;
+static cudaEvent_t event;
+static void fork_and_fill(void)
+{
+    if (other == NULL) cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking);
+    if (event == NULL) cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+    cudaMemsetAsync(gpu, 0, 8, stream);
+    cudaEventRecord(event, stream);
+    cudaStreamWaitEvent(other, event, 0);
+    fill<<<1, N, 0, other>>>(gpu, 2);
+}
+static void join(void)
+{
+    cudaEventRecord(event, other);
+    cudaStreamWaitEvent(stream, event, 0);
+}
+static int wait_for_the_other_stream(int bad)
+{
+    fork_and_fill();
+    if (!bad) join();
+    cudaMemcpyAsync(pinned, gpu, 4, cudaMemcpyDeviceToHost, stream);
+    cudaStreamSynchronize(stream);
+    return pinned[0] != 1;
+}
+static int join_what_is_recorded(int bad)
+{
+    cudaGraph_t graph = NULL;
+    cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+    fork_and_fill();
+    if (!bad) join();
+    return cudaStreamEndCapture(stream, &graph);
+}
+static int join_before_it_is_read(int bad)
+{
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t program = NULL;
+    cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+    fork_and_fill();
+    if (!bad) join();
+    cudaMemcpyAsync(pinned, gpu, 4, cudaMemcpyDeviceToHost, stream);
+    if (bad) join();
+    if (cudaStreamEndCapture(stream, &graph) != cudaSuccess) return 2;
+    if (cudaGraphInstantiate(&program, graph, 0) != cudaSuccess) return 2;
+    cudaGraphLaunch(program, stream);
+    cudaStreamSynchronize(stream);
+    return pinned[0] != 1;
+}
+
 static const struct {
     const char *name;
     int (*run)(int bad);
@@ -138,6 +187,9 @@ static const struct {
     {"take_threads_that_fit", take_threads_that_fit},
     {"keep_what_is_sent", keep_what_is_sent},
     {"record_without_waiting", record_without_waiting},
+    {"wait_for_the_other_stream", wait_for_the_other_stream},
+    {"join_what_is_recorded", join_what_is_recorded},
+    {"join_before_it_is_read", join_before_it_is_read},
 };
 
 /* In a process of its own: 0, or not. */

@@ -1,7 +1,10 @@
 /* The CUDA runtime of one emulated GPU. What is asked of a stream is done as late as it may be: when somebody waits. So
  * a host that reads before it has waited, or writes a pinned buffer that is still to be sent, gets wrong results. The
  * GPU's memory can be touched only while the GPU works, and every piece of it ends at pages that never can. While a
- * stream records, what would have to wait is refused, as on a GPU. */
+ * stream records, what would have to wait is refused, as on a GPU; what another stream has a part in is a branch of the
+ * recording, which runs late as well: when it is waited for. */
+#include <memory> // in front of what defines __noinline__
+
 #include "cuda_runtime.h"
 #include <cstdarg>
 #include <cstdio>
@@ -15,8 +18,17 @@
 
 typedef std::function<void()> work;
 
+/* Of a recording, what one stream was asked: work, or (leader not NULL) to wait until another has done so many. */
+struct step {
+    work what;
+    emulate_stream *leader;
+    size_t until;
+};
+typedef std::map<emulate_stream *, std::vector<step>> branches;
+
 struct emulate_graph {
-    std::vector<work> works;
+    emulate_stream *origin;
+    std::shared_ptr<branches> recorded;
 };
 
 struct emulate_stream {
@@ -129,7 +141,7 @@ void check_argument(const char *kernel, const void *pointer)
 void submit(cudaStream_t stream, std::function<void()> what)
 {
     emulate_stream *s = of(stream);
-    if (s->recording != nullptr) s->recording->works.push_back(what);
+    if (s->recording != nullptr) (*s->recording->recorded)[s].push_back({what, nullptr, 0});
     else s->waiting.push_back(what), s->asked++;
 }
 } // namespace emulate
@@ -179,6 +191,7 @@ const char *cudaGetErrorName(cudaError_t code)
     case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
     case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
     case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorStreamCaptureUnjoined: return "cudaErrorStreamCaptureUnjoined";
     case cudaErrorCapturedEvent: return "cudaErrorCapturedEvent";
     default: return "an error of CUDA";
     }
@@ -456,7 +469,10 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     emulate_stream *s = of(stream);
     event->stream = s;
     event->recorded_in = s->recording;
-    if (s->recording != nullptr) return cudaSuccess;
+    if (s->recording != nullptr) {
+        event->after = (*s->recording->recorded)[s].size();
+        return cudaSuccess;
+    }
     emulate::submit(stream, [=] { clock_gettime(CLOCK_MONOTONIC, &event->time); });
     event->after = s->asked;
     return cudaSuccess;
@@ -488,12 +504,14 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEven
     return cudaSuccess;
 }
 
-/* A stream that waits for an event of a recording joins it: what both are asked stands there in the order asked. */
+/* A stream that waits for an event of a recording is from then on a branch of it. */
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
 {
     emulate_stream *s = of(stream);
     if (event->recorded_in != nullptr) {
         s->recording = event->recorded_in;
+        s->mode = event->stream->mode;
+        if (s != event->stream) (*s->recording->recorded)[s].push_back({nullptr, event->stream, event->after});
         return cudaSuccess;
     }
     if (event->stream == nullptr || event->stream == s) return cudaSuccess;
@@ -509,10 +527,32 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 
 /* ---- recording ---- */
 
+/* Goes on with a stream's branch up to its step `until`, with the others where it waits for them. */
+typedef std::map<emulate_stream *, size_t> progress;
+static void run_branch(branches &all, progress &at, emulate_stream *s, size_t until, bool only_looks = false)
+{
+    while (at[s] < until) {
+        const step &next = all[s][at[s]++];
+        if (next.leader != nullptr) run_branch(all, at, next.leader, next.until, only_looks);
+        else if (!only_looks) next.what();
+    }
+}
+
+static bool all_is_joined(const emulate_graph *graph)
+{
+    branches &all = *graph->recorded;
+    progress at;
+    run_branch(all, at, graph->origin, all[graph->origin].size(), true);
+    for (const auto &branch : all)
+        for (size_t i = at[branch.first]; i < branch.second.size(); i++)
+            if (branch.second[i].leader == nullptr) return false;
+    return true;
+}
+
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode)
 {
     if (stream == nullptr || stream->recording != nullptr) return tell(cudaErrorStreamCaptureUnsupported);
-    stream->recording = new emulate_graph();
+    stream->recording = new emulate_graph{stream, std::make_shared<branches>()};
     stream->spoilt = false;
     stream->mode = mode;
     return cudaSuccess;
@@ -523,16 +563,17 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out)
     emulate_graph *graph = stream->recording;
     bool spoilt = false;
     *out = nullptr;
-    if (graph == nullptr) return tell(cudaErrorInvalidValue);
+    if (graph == nullptr || graph->origin != stream) return tell(cudaErrorInvalidValue);
+    const bool joined = all_is_joined(graph);
     for (emulate_stream *s : streams) {
         if (s->recording != graph) continue;
         spoilt |= s->spoilt;
         s->recording = nullptr;
         s->spoilt = false;
     }
-    if (!spoilt) *out = graph;
+    if (!spoilt && joined) *out = graph;
     else delete graph;
-    return tell(spoilt ? cudaErrorStreamCaptureInvalidated : cudaSuccess);
+    return tell(spoilt ? cudaErrorStreamCaptureInvalidated : joined ? cudaSuccess : cudaErrorStreamCaptureUnjoined);
 }
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *out)
@@ -551,7 +592,12 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t program, cudaStream_t stream)
 {
-    for (const work &w : program->works) emulate::submit(stream, w);
+    emulate_stream *origin = program->origin;
+    std::shared_ptr<branches> all = program->recorded;
+    emulate::submit(stream, [=] {
+        progress at;
+        run_branch(*all, at, origin, (*all)[origin].size());
+    });
     return cudaSuccess;
 }
 

@@ -21,6 +21,7 @@ typedef enum cudaError {
     cudaErrorNotSupported = 801,
     cudaErrorStreamCaptureUnsupported = 900,
     cudaErrorStreamCaptureInvalidated = 901,
+    cudaErrorStreamCaptureUnjoined = 904,
     cudaErrorCapturedEvent = 907,
 } cudaError_t;
 const char *cudaGetErrorString(cudaError_t code);

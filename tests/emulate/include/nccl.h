@@ -25,6 +25,8 @@ typedef enum { ncclSum, ncclMax, ncclMin } ncclRedOp_t;
     {                                                                                                                  \
         return ncclInternalError;                                                                                      \
     }
+#define NCCL_VERSION(major, minor, patch) ((major)*10000 + (minor)*100 + (patch))
+EMULATE_NCCL(ncclGetVersion, int *)
 EMULATE_NCCL(ncclGetUniqueId, ncclUniqueId *)
 EMULATE_NCCL(ncclCommInitRankConfig, ncclComm_t *, int, ncclUniqueId, int, ncclConfig_t *)
 EMULATE_NCCL(ncclCommGetAsyncError, ncclComm_t, ncclResult_t *)
