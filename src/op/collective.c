@@ -19,9 +19,12 @@ static int64_t pieces(const dt_tensor *t, int dim)
     return n;
 }
 
+/* real_size is that of an ACT; an ACC is never less than fp32. */
 static size_t bytes_of(const dt_tensor *t, size_t real_size)
 {
-    return (size_t)pieces(t, t->ndim) * (t->type == DT_TYPE_I32 ? sizeof(int32_t) : real_size);
+    size_t size = t->type == DT_TYPE_I32 ? sizeof(int32_t) : real_size;
+    if (t->type == DT_TYPE_ACC && size < sizeof(float)) size = sizeof(float);
+    return (size_t)pieces(t, t->ndim) * size;
 }
 
 dt_status dt_parts_of(const dt_call *call, const dt_tensor *whole, const dt_tensor *part, size_t element_size,
