@@ -1,9 +1,10 @@
-/* The epilogue of a step: reduce once, measure, update. */
+/* The epilogue of a step: reduce once (or before, in buckets), measure, update. */
 #include "op/add.h"        // dt_scale
 #include "op/collective.h" // dt_all_reduce
 #include "op/update.h"     // dt_grad_norm
 #include "optim/optim.h"
 #include <stdio.h>
+#include <stdlib.h>
 
 #define MAX_STATES 4
 
@@ -27,7 +28,9 @@ static dt_val view(dt_graph *g, dt_val flat, int64_t offset, int64_t count)
 static void reduce_in_place(dt_graph *g, dt_val state, dt_axes axes)
 {
     dt_val v = axes != 0 ? dt_all_reduce(g, state, axes, DT_COMM_SUM) : DT_NONE;
-    if (v != DT_NONE) g->value[v].base = state;
+    if (v == DT_NONE) return;
+    g->value[v].base = state;
+    g->node[g->value[v].producer].aside = g->program == DT_LAST;
 }
 
 /* End of the run of parameters from `i` on that agree in what `same` compares. */
@@ -45,7 +48,12 @@ static int64_t run_count(const dt_flat *flat, int i, int end)
 
 static bool same_partial(const dt_flat_param *a, const dt_flat_param *b)
 {
-    return a->partial == b->partial;
+    return a->partial == b->partial && a->early == b->early;
+}
+
+static bool same_time(const dt_flat_param *a, const dt_flat_param *b)
+{
+    return a->early == b->early;
 }
 
 static bool same_split(const dt_flat_param *a, const dt_flat_param *b)
@@ -87,21 +95,59 @@ dt_status dt_optim_emit_sync(dt_graph *g, dt_flat *flat, const Dtrain__Optim *co
     return dt_graph_status(g);
 }
 
-dt_status dt_optim_emit(dt_graph *g, dt_flat *flat, const Dtrain__Optim *config, bool reduce_data, dt_val *hyper,
+/* The buckets, each behind the node that completes it. */
+static dt_status reduce_early(dt_graph *g, dt_flat *flat)
+{
+    dt_bucket *bucket = NULL;
+    int n = 0;
+    DT_TRY(dt_graph_status(g));
+    DT_TRY(dt_flat_buckets(g, flat, DT_BUCKET_BYTES / (int64_t)sizeof(float), &bucket, &n));
+    g->program = DT_LAST;
+    for (int b = 0; b < n; b++) {
+        const int from = bucket[b].from, to = bucket[b].to;
+        for (int i = from; i < to; i++) flat->param[i].early = true;
+        if (bucket[b].after == DT_NONE) continue;
+        dt_val part = view(g, flat->grads, flat->param[from].offset, run_count(flat, from, to));
+        dt_graph_seek(g, bucket[b].after);
+        reduce_in_place(g, part, flat->param[from].partial);
+        reduce_in_place(g, part, DT_AXES_DATA);
+    }
+    free(bucket);
+    dt_graph_seek_end(g);
+    return dt_graph_status(g);
+}
+
+/* What was not reduced before: stretch by stretch over the tensor axes that it is partial over, then over the data
+ * ranks, in one piece where that is all. */
+static void reduce_rest(dt_graph *g, dt_flat *flat, bool over_data)
+{
+    for (int i = 0, end; i < flat->n; i = end) {
+        end = run_end(flat, i, same_partial);
+        if (flat->param[i].early) continue;
+        reduce_in_place(g, view(g, flat->grads, flat->param[i].offset, run_count(flat, i, end)),
+                        flat->param[i].partial);
+    }
+    for (int i = 0, end; over_data && i < flat->n; i = end) {
+        end = run_end(flat, i, same_time);
+        bool all = i == 0 && end == flat->n;
+        if (flat->param[i].early) continue;
+        reduce_in_place(g, all ? flat->grads : view(g, flat->grads, flat->param[i].offset, run_count(flat, i, end)),
+                        DT_AXES_DATA);
+    }
+}
+
+dt_status dt_optim_emit(dt_graph *g, dt_flat *flat, const Dtrain__Optim *config, dt_reduction reduction, dt_val *hyper,
                         dt_val *normsq)
 {
+    const bool over_data = reduction != DT_REDUCE_NEVER && g->mesh.size[DT_AXIS_DATA] > 1;
     const dt_optimizer *optimizer = dt_optimizer_of(config);
     const int64_t width = DT_HYPER_COUNT;
+    if (over_data && reduction == DT_REDUCE_ASIDE) DT_TRY(reduce_early(g, flat));
     dt_graph_seek_end(g);
     g->program = DT_EPILOGUE;
     *hyper = dt_graph_input(g, "hyper", DT_TYPE_ACC, 1, &width, DT_NO_SPLIT);
 
-    for (int i = 0, end; i < flat->n; i = end) {
-        end = run_end(flat, i, same_partial);
-        reduce_in_place(g, view(g, flat->grads, flat->param[i].offset, run_count(flat, i, end)),
-                        flat->param[i].partial);
-    }
-    if (reduce_data && g->mesh.size[DT_AXIS_DATA] > 1) reduce_in_place(g, flat->grads, DT_AXES_DATA);
+    reduce_rest(g, flat, over_data);
 
     /* A value that several tensor ranks hold counts once: each gives its share. */
     dt_val norm = DT_NONE;

@@ -75,8 +75,8 @@ static void count_program(const dt_trainer *t, const dt_plan *plan, dt_program p
         const dt_call *call = &plan->call[program][i];
         dt_cost cost = dt_call_cost(call, t->job->device.ops->act_size);
         double share = (double)times / (double)every;
-        bool micro = program == DT_MICRO, backward = t->g->node[plan->call_node[program][i]].backward;
-        *(!micro ? &r->update : backward ? &r->backward : &r->forward) += share * cost.flops;
+        const dt_node *n = &t->g->node[plan->call_node[program][i]];
+        *(n->program != DT_MICRO ? &r->update : n->backward ? &r->backward : &r->forward) += share * cost.flops;
         r->moved += share * cost.bytes;
         if (cost.wire_axes & DT_AXES_DATA) r->delta_bytes += times * (int64_t)cost.wire;
         else if (cost.wire > 0) count_wire(r, call->op->name, times, cost.wire);
@@ -144,7 +144,9 @@ static dt_status report_step(dt_job *job, const dt_mesh *mesh, dt_trainer *t, dt
     r->arena = plan.arena_bytes;
     r->workspace = plan.workspace_bytes;
     count_program(t, &plan, DT_PROLOGUE, 1, 1, r);
-    count_program(t, &plan, DT_MICRO, t->micro_batches, 1, r);
+    bool has_last = plan.calls[DT_LAST] > 0;
+    count_program(t, &plan, DT_MICRO, t->micro_batches - has_last, 1, r);
+    count_program(t, &plan, DT_LAST, 1, 1, r);
     count_program(t, &plan, DT_EPILOGUE, 1, 1, r);
     count_program(t, &plan, DT_SYNC, 1, t->local_steps, r);
     dt_plan_free(&plan);

@@ -71,6 +71,13 @@ static dt_status remember_base(dt_trainer *t)
     return st;
 }
 
+/* Gradients go over the wire while backward goes on, where the device can do both at once. */
+static dt_reduction reduction_of(const dt_trainer *t)
+{
+    if (t->local_steps > 1) return DT_REDUCE_NEVER;
+    return t->job->device.ops->aside_begin != NULL ? DT_REDUCE_ASIDE : DT_REDUCE_ONCE;
+}
+
 dt_status dt_trainer_build(dt_job *job, const dt_mesh *mesh, dt_trainer *out)
 {
     const Dtrain__Train *train = job->config->train;
@@ -82,7 +89,7 @@ dt_status dt_trainer_build(dt_job *job, const dt_mesh *mesh, dt_trainer *out)
     DT_GOTO(dt_flat_create(t.g, job->config->optim, &t.flat), failed);
     if (job->device.ops->act_size < job->device.ops->acc_size) DT_GOTO(dt_flat_round(t.g, &t.flat), failed);
     DT_GOTO(dt_deltas_local_steps(&job->deltas, &t.local_steps), failed);
-    DT_GOTO(dt_optim_emit(t.g, &t.flat, job->config->optim, t.local_steps == 1, &t.hyper, &t.normsq), failed);
+    DT_GOTO(dt_optim_emit(t.g, &t.flat, job->config->optim, reduction_of(&t), &t.hyper, &t.normsq), failed);
     t.g->program = DT_EPILOGUE;
     dt_deltas_emit_updates(t.g);
     if (t.local_steps > 1) {
@@ -206,6 +213,7 @@ dt_status dt_trainer_begin(dt_trainer *t, int64_t step)
     const Dtrain__Config *config = t->job->config;
     dt_step_begun *begun = &t->begun[step % DT_STEPS_AHEAD];
     const int32_t number = (int32_t)step;
+    const bool has_last = dt_exec_plan(t->exec)->calls[DT_LAST] > 0;
     float hyper[DT_HYPER_COUNT] = {0};
     int64_t mine = 0;
     DT_TRY(count_targets(t, step, &begun->loss_tokens, &mine));
@@ -217,7 +225,7 @@ dt_status dt_trainer_begin(dt_trainer *t, int64_t step)
     DT_TRY(dt_exec_run(t->exec, DT_PROLOGUE));
     for (int64_t m = 0; m < t->micro_batches; m++) {
         DT_TRY(fill_batch(t, step, m));
-        DT_TRY(dt_exec_run(t->exec, DT_MICRO));
+        DT_TRY(dt_exec_run(t->exec, m == t->micro_batches - 1 && has_last ? DT_LAST : DT_MICRO));
     }
     if (t->optimizer->hyper != NULL) t->optimizer->hyper(config->optim, step, hyper);
     hyper[DT_HYPER_LR] = (float)begun->lr;

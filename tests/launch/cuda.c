@@ -135,3 +135,37 @@ Test(cuda, ranks_that_share_a_gpu_train_as_one)
     run_train("bf16", "-np 2", CUDA "parallel.tensor=2 parallel.sequence=true");
     compare_losses("bf16");
 }
+
+/* What rank 0 sends, as planned and as counted. */
+static void check_wire(const char *name, int ranks, const char *sets, const char *key)
+{
+    char quoted[32];
+    dt_spawn p = dt_spawn_run(60, "OMP_NUM_THREADS=1 %s plan %s --ranks %d --json %s", EMULATED,
+                              run_path("config.pbtxt"), ranks, sets);
+    snprintf(quoted, sizeof quoted, "\"%s\":", key);
+    const char *planned = strstr(p.output, quoted);
+    cr_assert(p.exit_code == 0 && planned != NULL, "%s", p.output);
+    const double bytes = atof(planned + strlen(quoted));
+    for (int step = 1; step <= STEPS; step++)
+        cr_expect_eq(run_metric(name, step, key), bytes, "%s, step %d: %s %.0f, not %.0f", name, step, key,
+                     run_metric(name, step, key), bytes);
+    dt_spawn_free(&p);
+}
+
+/* Beside the last of several micro-batches. */
+Test(cuda, gradients_are_reduced_while_backward_goes_on)
+{
+    configure(RUN_STORIES, FULL SGD);
+    run_program(DT_SPAWN_DTRAIN);
+    run_train("one", "-np 1", "device=CPU train.global_batch=8");
+    run_program(EMULATED);
+    run_train("two", "-np 2", FP32 "train.global_batch=8");
+    run_compare("one", "two", "1e-4", "1e-4");
+    check_wire("two", 2, "--set device=CUDA --set train.global_batch=8", "delta_comm_bytes");
+    run_train("four", "-np 4", FP32 "train.global_batch=8 parallel.tensor=2 parallel.sequence=true");
+    run_compare("one", "four", "1e-4", "1e-4");
+    const char *sets = "--set device=CUDA --set backbone.precision=FP32 --set train.global_batch=8 "
+                       "--set parallel.tensor=2 --set parallel.sequence=true";
+    check_wire("four", 4, sets, "delta_comm_bytes");
+    check_wire("four", 4, sets, "tp_comm_bytes");
+}
