@@ -59,6 +59,9 @@ struct dt_op {
     int8_t inplace[DT_MAX_OUT];
     /** Output i may use input reuse[i] - 1's storage if that input has no later reader; the kernel must not mind. */
     int8_t reuse[DT_MAX_OUT];
+    /** Input addend - 1, an optional one, is added to output 0 (0: there is no such). The fuse pass hands it what is
+     * added behind; it may be what output 0 lies in. */
+    int8_t addend;
     /** Creates node->out[] (dt_graph_temp) after checking the inputs; errors by dt_graph_fail. */
     void (*shape)(dt_graph *g, dt_node *node);
     /** Emits the gradient: given dout[nout] (DT_NONE: no gradient flows) sets din[i] for each i with want[i] (DT_NONE

@@ -1,6 +1,7 @@
 /* Elementwise arithmetic on tensors of one shape: add, accumulate, scale, square. */
 #include "op/add.h"
-#include "op/matmul.h" // dt_matmul_absorb
+#include "op/absorb.h" // dt_absorb_sum
+#include "op/matmul.h" // dt_matmul_absorb_factor
 #include "op/op.h"
 
 /* ---- add ---- */
@@ -23,7 +24,7 @@ static void add_grad(dt_graph *g, const dt_node *n, const dt_val *dout, const bo
 static bool add_fuse(dt_graph *g, int32_t node)
 {
     const dt_val a = g->node[node].in[0], b = g->node[node].in[1];
-    return dt_matmul_absorb(g, node, a, b) || dt_matmul_absorb(g, node, b, a);
+    return dt_absorb_sum(g, node, a, b) || dt_absorb_sum(g, node, b, a);
 }
 
 static const int64_t example_shape[][3] = {{7}, {3, 5}, {2, 3, 4}};
@@ -73,7 +74,7 @@ static void accumulate_place(const dt_placing *p)
 
 static bool accumulate_fuse(dt_graph *g, int32_t node)
 {
-    return dt_matmul_absorb(g, node, g->node[node].in[0], g->node[node].in[1]);
+    return dt_absorb_sum(g, node, g->node[node].in[0], g->node[node].in[1]);
 }
 
 const dt_op dt_op_accumulate = {

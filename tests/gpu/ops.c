@@ -236,11 +236,22 @@ static dt_val frozen_linear(dt_graph *g)
     return dt_linear(g, x, activation(g, "w", 96, 64), DT_NONE);
 }
 
+/* h + (x W^T + u B^T) with h read later: the first product reads h where it is and writes elsewhere. */
+static dt_val residual_products(dt_graph *g)
+{
+    dt_val h = dt_scale(g, activation(g, "h", 70, 96), 0.5), x = activation(g, "x", 70, 64);
+    dt_val u = dt_matmul(g, x, matrix(g, "a", 16, 64), false, true, 1, DT_TYPE_ACT);
+    dt_val v = dt_matmul(g, u, matrix(g, "b", 96, 16), false, true, 0.5, DT_TYPE_ACT);
+    dt_val sum = dt_add(g, h, dt_add(g, dt_linear(g, x, activation(g, "w", 96, 64), DT_NONE), v));
+    return dt_swiglu(g, h, sum);
+}
+
 static const struct {
     const char *name;
     builder build;
 } larger[] = {
     {"frozen linear", frozen_linear},
+    {"products onto a residual stream", residual_products},
     {"matmul, tall", large_matmul},
     {"matmul, odd", odd_matmul},
     {"matmul, both trained", trained_matmul},
