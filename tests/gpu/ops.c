@@ -119,6 +119,42 @@ static dt_val odd_rmsnorm(dt_graph *g)
     const int64_t c = 1031;
     return dt_rmsnorm(g, matrix(g, "x", 5, c), dt_graph_param(g, "gain", 1, &c, NULL), 1e-5);
 }
+/* x + norm(x): backward adds to the norm's gradient. Widths by what a thread keeps of a row. */
+static dt_val residual_rmsnorm(dt_graph *g, int64_t c)
+{
+    dt_val x = dt_scale(g, matrix(g, "x", 9, c), 1.5);
+    return dt_add(g, x, dt_rmsnorm(g, x, dt_graph_param(g, "gain", 1, &c, NULL), 1e-5));
+}
+static dt_val residual_rmsnorm_1000(dt_graph *g)
+{
+    return residual_rmsnorm(g, 1000);
+}
+static dt_val residual_rmsnorm_3000(dt_graph *g)
+{
+    return residual_rmsnorm(g, 3000);
+}
+static dt_val residual_rmsnorm_8200(dt_graph *g)
+{
+    return residual_rmsnorm(g, 8200);
+}
+static dt_val residual_rmsnorm_16392(dt_graph *g)
+{
+    return residual_rmsnorm(g, 16392);
+}
+/* In bf16: a product is what makes activations of parameters. */
+static dt_val residual_rmsnorm_act(dt_graph *g)
+{
+    const int64_t c = 520;
+    dt_val x = dt_matmul(g, activation(g, "x", 70, 24), matrix(g, "w", c, 24), false, true, 0.2, DT_TYPE_ACT);
+    return dt_add(g, x, dt_rmsnorm(g, x, dt_graph_param(g, "gain", 1, &c, NULL), 1e-5));
+}
+static dt_val residual_layernorm(dt_graph *g)
+{
+    const int64_t c = 520;
+    dt_val x = dt_matmul(g, activation(g, "x", 70, 24), matrix(g, "w", c, 24), false, true, 0.2, DT_TYPE_ACT);
+    return dt_add(
+        g, x, dt_layernorm(g, x, dt_graph_param(g, "gain", 1, &c, NULL), dt_graph_param(g, "bias", 1, &c, NULL), 1e-5));
+}
 static dt_val wide_layernorm(dt_graph *g)
 {
     const int64_t c = 1600;
@@ -258,7 +294,13 @@ static const struct {
     {"rmsnorm, wide", wide_rmsnorm},
     {"rmsnorm, of heads", grouped_rmsnorm},
     {"rmsnorm, odd", odd_rmsnorm},
+    {"rmsnorm beside its residual, 1000", residual_rmsnorm_1000},
+    {"rmsnorm beside its residual, 3000", residual_rmsnorm_3000},
+    {"rmsnorm beside its residual, 8200", residual_rmsnorm_8200},
+    {"rmsnorm beside its residual, 16392", residual_rmsnorm_16392},
+    {"rmsnorm beside its residual, in bf16", residual_rmsnorm_act},
     {"layernorm, wide", wide_layernorm},
+    {"layernorm beside its residual, in bf16", residual_layernorm},
     {"bias, long", long_bias},
     {"swiglu", large_swiglu},
     {"gelu, odd", odd_gelu},

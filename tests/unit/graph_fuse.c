@@ -52,6 +52,13 @@ Test(graph_fuse, training_adds_in_products_too)
     cr_assert_eq(count_nodes(t.g, &dt_op_add, false), 2 * 2 + 2 * 5);
     OK(dt_pass_fuse(t.g));
     cr_assert_eq(count_nodes(t.g, &dt_op_add, false), 0);
+    /* The residual stream's gradient goes on into the norms', but for the lowest one, which has none. */
+    cr_assert_eq(count_nodes(t.g, &dt_op_add, true), 0);
+    DT_FOR_NODES (t.g, i) {
+        const dt_node *n = &t.g->node[i];
+        if (n->op == &dt_op_rmsnorm_grad)
+            cr_assert_eq(n->nin, n->in[2] == value_named(t.g, "model.norm.weight") ? 4 : 5);
+    }
     /* Every gradient of a factor is a product into its accumulator; only the loss is added to. */
     cr_assert_eq(all_nodes(&dt_op_accumulate), 1);
     for (dt_val v = 0; v < t.g->values; v++) {
