@@ -61,13 +61,23 @@ dt_val dt_add(dt_graph *g, dt_val a, dt_val b)
 
 /* ---- accumulate ---- */
 
-/* The first contribution places an accumulator whose parameter is replicated: partial if it is, else replicated. Later
- * ones are converted to what the accumulator is; where that is partial and theirs is not, nothing can make them so: the
- * output keeps their placement, and the shard pass reports the difference. */
+/* Is `x` split as a computed value is whose gradient is accumulated? */
+static bool is_split_alike(const dt_placing *p, dt_place x)
+{
+    if (x.kind != DT_SPLIT) return false;
+    const dt_tie tie = dt_value_of(p->g, p->node->in[0])->tie[x.dim];
+    if (tie.like == DT_NONE || dt_value_of(p->g, tie.like)->kind != DT_KIND_TEMP) return false;
+    return dt_place_equal(dt_value_of(p->g, tie.like)->place[p->axis], DT_PLACE_S(tie.dim));
+}
+
+/* The first contribution places an accumulator whose parameter is replicated: partial if it is, else replicated; that
+ * of a value which the prologue computes may be split as the value is. Later ones are converted to what the accumulator
+ * is; where that is partial and theirs is not, nothing can make them so: the output keeps their placement, and the
+ * shard pass reports the difference. */
 static void accumulate_place(const dt_placing *p)
 {
     dt_place acc = p->in[0], x = p->in[1];
-    if (acc.kind == DT_PLACE_UNSET) acc = x.kind == DT_PARTIAL ? DT_PLACE_P : DT_PLACE_R;
+    if (acc.kind == DT_PLACE_UNSET) acc = x.kind == DT_PARTIAL ? DT_PLACE_P : is_split_alike(p, x) ? x : DT_PLACE_R;
     else if (acc.kind == DT_PARTIAL && x.kind != DT_PARTIAL) acc = x;
     p->want[1] = p->out[0] = acc;
 }

@@ -34,22 +34,16 @@ static void shape(dt_graph *g, dt_node *n)
     n->out[0] = dt_graph_temp(g, type, 2, (int64_t[]){m, width});
 }
 
-/* A parameter's gradient is never less than fp32; others have their value's type. */
-static dt_type gradient_type(const dt_graph *g, dt_val v)
-{
-    return dt_value_of(g, v)->kind == DT_KIND_PARAM ? DT_TYPE_ACC : dt_value_of(g, v)->type;
-}
-
 static void grad(dt_graph *g, const dt_node *n, const dt_val *dout, const bool *want, dt_val *din)
 {
     const dt_matmul_attr at = *DT_ATTR(dt_matmul_attr, n);
     dt_val a = n->in[A], b = n->in[B], dy = dout[0];
     if (want[A])
-        din[A] = at.ta ? dt_matmul(g, b, dy, at.tb, true, at.alpha, gradient_type(g, a))
-                       : dt_matmul(g, dy, b, false, !at.tb, at.alpha, gradient_type(g, a));
+        din[A] = at.ta ? dt_matmul(g, b, dy, at.tb, true, at.alpha, dt_gradient_type(g, a))
+                       : dt_matmul(g, dy, b, false, !at.tb, at.alpha, dt_gradient_type(g, a));
     if (want[B])
-        din[B] = at.tb ? dt_matmul(g, dy, a, true, at.ta, at.alpha, gradient_type(g, b))
-                       : dt_matmul(g, a, dy, !at.ta, false, at.alpha, gradient_type(g, b));
+        din[B] = at.tb ? dt_matmul(g, dy, a, true, at.ta, at.alpha, dt_gradient_type(g, b))
+                       : dt_matmul(g, a, dy, !at.ta, false, at.alpha, dt_gradient_type(g, b));
     if (want[C]) din[C] = dy;
 }
 
@@ -133,16 +127,20 @@ static void cost(const dt_call *call, size_t real_size, dt_cost *cost)
     cost->flops = 2.0 * (double)y->dim[0] * (double)y->dim[1] * (double)a->dim[!attr->ta];
 }
 
-/* Four transpositions of odd sizes, a product added to a temporary, a single row, and a linear layer. */
+/* Four transpositions of odd sizes, a product added to a temporary, a single row, a linear layer, and two products that
+ * one may be made of. */
 static bool example(dt_graph *g, int variant, dt_val *result)
 {
-    if (variant > 6) return false;
+    if (variant > 7) return false;
     bool ta = (variant & 1) != 0 && variant < 4, tb = variant >= 2;
     int64_t m = variant == 5 ? 1 : 5, k = 7, n = 3;
     dt_val a = dt_graph_param(g, "a", 2, ta ? (int64_t[]){k, m} : (int64_t[]){m, k}, NULL);
     dt_val b = dt_graph_param(g, "b", 2, tb ? (int64_t[]){n, k} : (int64_t[]){k, n}, NULL);
     if (variant == 6) {
         *result = dt_linear(g, a, b, dt_graph_param(g, "bias", 1, &n, NULL));
+    } else if (variant == 7) {
+        dt_val y = dt_matmul(g, a, dt_graph_param(g, "more", 2, (int64_t[]){n, k}, NULL), false, true, 1, DT_TYPE_ACC);
+        *result = dt_add(g, dt_scale(g, dt_matmul(g, a, b, false, true, 1, DT_TYPE_ACC), 0.3), y);
     } else if (variant == 4) {
         dt_val c = dt_graph_param(g, "c", 2, (int64_t[]){m, n}, NULL);
         *result = dt_matmul_add(g, a, b, dt_scale(g, c, 0.5), ta, tb, -1.5);
@@ -163,6 +161,7 @@ const dt_op dt_op_matmul = {
     .grad = grad,
     .place = place,
     .cost = cost,
+    .merge = dt_matmul_merge,
     .example = example,
 };
 

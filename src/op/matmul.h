@@ -20,4 +20,6 @@ dt_val dt_linear(dt_graph *g, dt_val x, dt_val w, dt_val b);
 /** Fuse: `node`, whose output 0 is factor * product, is replaced by the product's own node with alpha multiplied, if
  * that is a plain product that nobody else reads. Returns true if it was replaced. */
 bool dt_matmul_absorb_factor(dt_graph *g, int32_t node, dt_val product, double factor);
+/** Merge (src/op/matmul_merge.c): narrow products x A_i^T of one x with several parameters become one. */
+bool dt_matmul_merge(dt_graph *g, int32_t node);
 #endif

@@ -15,6 +15,7 @@
 #include "op/layernorm.h"
 #include "op/matmul.h"
 #include "op/op.h"
+#include "op/parts.h"
 #include "op/rmsnorm.h"
 #include "op/rope.h"
 #include "op/sparse.h"
@@ -265,6 +266,35 @@ static dt_val sparser_weight(dt_graph *g)
     return dt_matmul(g, activation(g, "x", 264, 136), w, false, true, 1, DT_TYPE_ACT);
 }
 
+/* Three low-rank updates of one x, of ranks that eight does not divide: merged to one product and its parts. */
+static dt_val odd_products(dt_graph *g)
+{
+    const int64_t r = 5;
+    dt_val x = dt_matmul(g, activation(g, "h", 70, 24), matrix(g, "below", 64, 24), false, true, 0.2, DT_TYPE_ACT),
+           y = x;
+    const char *name[] = {"a.0", "b.0", "a.1", "b.1", "a.2", "b.2"};
+    for (int i = 0; i < 3; i++) {
+        dt_val u = dt_matmul(g, x, matrix(g, name[2 * i], r + i, 64), false, true, 1, DT_TYPE_ACT);
+        y = dt_add(g, y, dt_matmul(g, u, matrix(g, name[2 * i + 1], 64, r + i), false, true, 0.1, DT_TYPE_ACT));
+    }
+    return y;
+}
+static dt_val large_concat(dt_graph *g)
+{
+    const dt_parts_attr attr = {1, 4, DT_TYPE_ACT, {16, 8, 64, 16}};
+    const char *name[] = {"a", "b", "c", "d"};
+    dt_val x[4];
+    for (int i = 0; i < 4; i++) x[i] = matrix(g, name[i], 300, attr.size[i]);
+    return dt_concat(g, &attr, x);
+}
+static dt_val large_parts(dt_graph *g)
+{
+    const dt_parts_attr attr = {1, 3, DT_TYPE_ACT, {16, 32, 16}};
+    dt_val part[DT_MAX_PARTS], x = matrix(g, "x", 300, 64);
+    dt_parts(g, dt_matmul(g, x, activation(g, "w", 64, 64), false, false, 0.2, DT_TYPE_ACT), &attr, part);
+    return dt_swiglu(g, part[0], part[2]);
+}
+
 /* The gradient reaches the parameter through the frozen layer. */
 static dt_val frozen_linear(dt_graph *g)
 {
@@ -291,6 +321,9 @@ static const struct {
     {"matmul, tall", large_matmul},
     {"matmul, odd", odd_matmul},
     {"matmul, both trained", trained_matmul},
+    {"products of one x, odd", odd_products},
+    {"concat of columns", large_concat},
+    {"parts of columns", large_parts},
     {"rmsnorm, wide", wide_rmsnorm},
     {"rmsnorm, of heads", grouped_rmsnorm},
     {"rmsnorm, odd", odd_rmsnorm},
@@ -332,7 +365,7 @@ typedef struct bench {
 } bench;
 
 /* The case's result weighed by silu of fixed random numbers, so that every element counts differently. */
-static bool build(bench *b, int op, int variant)
+static bool build(bench *b, int op, int variant, bool merge)
 {
     *b = (bench){0};
     must(dt_graph_create(&b->g));
@@ -355,6 +388,7 @@ static bool build(bench *b, int op, int variant)
     dt_val c = dt_graph_const(b->g, "weights of the loss", DT_TYPE_ACC, y.ndim, y.dim, weight);
     free(weight);
     dt_val loss = dt_sum(b->g, dt_swiglu(b->g, c, b->result));
+    if (merge) must(dt_pass_merge(b->g));
     must(dt_pass_grad(b->g, loss, DT_GRAD_SUM));
     return true;
 }
@@ -454,8 +488,8 @@ static void check(dt_device *reference, dt_device *device, int op, int variant, 
     char what[128];
     const char *name = op < DT_OP_COUNT ? dt_ops[op]->name : larger[op - DT_OP_COUNT].name;
     bench want, got;
-    build(&want, op, variant);
-    build(&got, op, variant);
+    build(&want, op, variant, fuse);
+    build(&got, op, variant, fuse);
     snprintf(what, sizeof what, "%s %d%s", name, variant, fuse ? " fused" : "");
     prepare(&want, reference, fuse);
     prepare(&got, device, fuse);
@@ -502,7 +536,7 @@ static void check_device(dt_device *device, double tolerance)
     must(dt_device_cpu_f64(1, &reference));
     for (int op = 0; op < DT_OP_COUNT + LARGER; op++) {
         bench probe;
-        for (int variant = 0; repeats(op) && build(&probe, op, variant); variant++) {
+        for (int variant = 0; repeats(op) && build(&probe, op, variant, false); variant++) {
             dt_graph_destroy(probe.g);
             for (int fuse = 0; fuse < 2; fuse++) check(&reference, device, op, variant, fuse, tolerance);
         }
