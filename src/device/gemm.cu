@@ -111,6 +111,11 @@ static uint32_t alignment_of(const void *p)
     return align;
 }
 
+static const void *addend_of(const dt_cuda_product *x)
+{
+    return x->addend != NULL ? x->addend : x->c;
+}
+
 static key key_of(const dt_cuda_product *x)
 {
     key k;
@@ -118,6 +123,7 @@ static key key_of(const dt_cuda_product *x)
     k.m = x->m, k.n = x->n, k.k = x->k, k.lda = x->lda, k.ldb = x->ldb, k.ldc = x->ldc;
     k.ta = x->ta, k.tb = x->tb, k.ab = x->ab, k.to = x->to;
     k.align_a = alignment_of(x->a), k.align_b = alignment_of(x->b), k.align_c = alignment_of(x->c);
+    if (alignment_of(addend_of(x)) < k.align_c) k.align_c = alignment_of(addend_of(x));
     return k;
 }
 
@@ -195,24 +201,25 @@ static dt_status take_first(const dt_cuda *cuda, plan *p)
 }
 
 static cublasStatus_t multiply(dt_cuda *cuda, const plan *p, const cublasLtMatmulAlgo_t *algo, const dt_cuda_product *x,
-                               void *c)
+                               const void *addend, void *c)
 {
     cublasStatus_t code = x->scale_a != NULL ? point_to_scales(p, x->scale_b, x->scale_a) : CUBLAS_STATUS_SUCCESS;
     if (code != CUBLAS_STATUS_SUCCESS) return code;
-    return cublasLtMatmul(cuda->lt, p->op, &x->alpha, x->b, p->a, x->a, p->b, &x->beta, c, p->c, c, p->c, algo,
+    return cublasLtMatmul(cuda->lt, p->op, &x->alpha, x->b, p->a, x->a, p->b, &x->beta, addend, p->c, c, p->c, algo,
                           cuda->lt_workspace, DT_CUDA_LT_BYTES, cuda->stream);
 }
 
 /* ---- products ---- */
 
-static __global__ void scale_rows(int64_t m, int64_t n, float beta, void *c, bool is_float, int64_t ldc)
+static __global__ void scale_rows(int64_t m, int64_t n, float beta, const void *addend, void *c, bool is_float,
+                                  int64_t ldc)
 {
     for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < m * n; i += (int64_t)gridDim.x * blockDim.x) {
         const int64_t at = i / n * ldc + i % n;
-        float *x = (float *)c + at;
-        __nv_bfloat16 *y = (__nv_bfloat16 *)c + at;
-        if (is_float) *x = beta != 0 ? beta * *x : 0.0f;
-        else *y = __float2bfloat16(beta != 0 ? beta * __bfloat162float(*y) : 0.0f);
+        if (is_float) ((float *)c)[at] = beta != 0 ? beta * ((const float *)addend)[at] : 0.0f;
+        else
+            ((__nv_bfloat16 *)c)[at] =
+                __float2bfloat16(beta != 0 ? beta * __bfloat162float(((const __nv_bfloat16 *)addend)[at]) : 0.0f);
     }
 }
 
@@ -220,7 +227,7 @@ static __global__ void scale_rows(int64_t m, int64_t n, float beta, void *c, boo
 static dt_status scale(dt_cuda *cuda, const dt_cuda_product *x)
 {
     const int64_t need = (x->m * x->n + 255) / 256, most = 32 * (int64_t)cuda->processors;
-    scale_rows<<<(unsigned)(need < most ? need : most), 256, 0, cuda->stream>>>(x->m, x->n, x->beta, x->c,
+    scale_rows<<<(unsigned)(need < most ? need : most), 256, 0, cuda->stream>>>(x->m, x->n, x->beta, addend_of(x), x->c,
                                                                                 x->to == CUDA_R_32F, x->ldc);
     return dt_cuda_check(cudaGetLastError(), "a kernel's launch");
 }
@@ -239,7 +246,7 @@ dt_status dt_cuda_gemm(dt_cuda *cuda, const dt_cuda_product *x)
     }
     if (!p->chosen) DT_TRY(take_first(cuda, p));
     DT_TRY(describe(cuda, p));
-    return dt_cuda_check_blas(multiply(cuda, p, &p->algo, x, x->c), "cublasLtMatmul");
+    return dt_cuda_check_blas(multiply(cuda, p, &p->algo, x, addend_of(x), x->c), "cublasLtMatmul");
 }
 
 /* ---- measuring ---- */
@@ -254,7 +261,9 @@ static dt_status time_once(dt_cuda *cuda, const plan *p, const cublasLtMatmulAlg
 {
     *ms = FLT_MAX;
     DT_TRY(dt_cuda_check(cudaEventRecord(begin, cuda->stream), "cudaEventRecord"));
-    if (multiply(cuda, p, algo, &p->example, c) != CUBLAS_STATUS_SUCCESS) return DT_OK; // a proposal that does not run
+    const void *addend = p->example.addend != NULL ? p->example.addend : c;
+    if (multiply(cuda, p, algo, &p->example, addend, c) != CUBLAS_STATUS_SUCCESS)
+        return DT_OK; // a proposal that does not run
     DT_TRY(dt_cuda_check(cudaEventRecord(end, cuda->stream), "cudaEventRecord"));
     DT_TRY(dt_cuda_check(cudaEventSynchronize(end), "a product"));
     return dt_cuda_check(cudaEventElapsedTime(ms, begin, end), "cudaEventElapsedTime");

@@ -6,7 +6,8 @@
 
 #include "device/cuda.h" // dt_cuda
 
-/** C[m,n] = alpha op(A) op(B) + beta C, row-major, ld the length of a row; sums in fp32. */
+/** C[m,n] = alpha op(A) op(B) + beta C, row-major, ld the length of a row; sums in fp32. With an addend, which lies as
+ * C does, beta multiplies that instead. */
 typedef struct dt_cuda_product {
     int ta, tb; /* op transposes */
     int64_t m, n, k;
@@ -21,14 +22,15 @@ typedef struct dt_cuda_product {
     cudaDataType_t ab, to;          /* types of A and B, and of C */
     const float *scale_a, *scale_b; /* of CUDA_R_8F_E4M3 (A as it is, B transposed): factors of A's rows, of op(B)'s
                                      * columns */
+    const void *addend;             /* NULL: C itself */
 } dt_cuda_product;
 
 /** Enqueues a product; while the device considers (dt_cuda.considers), only notes its shape and addresses. A shape that
  *  nobody considered takes the heuristic's first proposal. */
 dt_status dt_cuda_gemm(dt_cuda *cuda, const dt_cuda_product *product) DT_WARN_UNUSED;
 
-/** Measures the candidates of every shape noted and not chosen yet; C is never written, A and B are read where they
- * are. Waits for the device. */
+/** Measures the candidates of every shape noted and not chosen yet; C is never written, the operands are read where
+ * they are. Waits for the device. */
 dt_status dt_cuda_gemm_choose(dt_cuda *cuda) DT_WARN_UNUSED;
 /** All choices as text: a line that names GPU and library, then a line a shape, in the order of their keys, then those
  *  of device/ways.h. Freed with free(). */

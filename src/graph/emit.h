@@ -7,13 +7,11 @@
 
 /** y = a + b (same shape, any dims; y has a's type). Placement: both partial stay partial; partial + split: the
  * partial one is scattered; partial + replicated: it is resolved; replicated + split: the replicated one is sliced.
- * Fuse: add(a, matmul(..)) where the product has no other reader, a is a temporary with no later reader -> matmul with
- * C = a. */
+ * Fuse: add(a, f(..)) where f's op has an addend and nobody else reads it -> f with addend a. */
 dt_val dt_add(dt_graph *g, dt_val a, dt_val b);
 
 /** acc += x, in place: the returned value shares acc's storage (a STATE). x's type may be ACT, acc is ACC. An
- * accumulator without a placement is partial if its first x is, else replicated. Not differentiable. Fuse:
- * accumulate(acc, matmul(..)), product read nowhere else, -> matmul with C = acc. */
+ * accumulator without a placement is partial if its first x is, else replicated. Not differentiable. Fuse: as add. */
 dt_val dt_accumulate(dt_graph *g, dt_val acc, dt_val x);
 
 /** y = x * x, elementwise (Fisher information). Not linear: partial is resolved first. */

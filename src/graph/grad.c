@@ -36,22 +36,15 @@ dt_val dt_grad_of(const dt_graph *g, dt_val param)
     return dt_graph_find(g, name);
 }
 
-/* Is the gradient of `v` collected over the micro-batches rather than passed on within one? */
-static bool is_boundary(const dt_graph *g, dt_val v)
-{
-    const dt_value *val = &g->value[v];
-    return val->kind == DT_KIND_PARAM || (val->producer != DT_NONE && g->node[val->producer].program == DT_PROLOGUE);
-}
-
 static void contribute(grad_pass *p, dt_val v, dt_val d)
 {
     dt_graph *g = p->g;
-    if (d != DT_NONE && is_boundary(g, v) && p->mode == DT_GRAD_SUM) {
+    if (d != DT_NONE && dt_gradient_is_collected(g, v) && p->mode == DT_GRAD_SUM) {
         dt_accumulate(g, accumulator(g, v), d);
     } else if (d != DT_NONE) {
         p->grad[v] = p->grad[v] == DT_NONE ? d : dt_add(g, p->grad[v], d);
     }
-    if (--p->readers[v] == 0 && p->mode == DT_GRAD_SQUARES && is_boundary(g, v) && p->grad[v] != DT_NONE)
+    if (--p->readers[v] == 0 && p->mode == DT_GRAD_SQUARES && dt_gradient_is_collected(g, v) && p->grad[v] != DT_NONE)
         dt_accumulate(g, accumulator(g, v), dt_square(g, p->grad[v]));
 }
 

@@ -59,6 +59,9 @@ struct dt_op {
     int8_t inplace[DT_MAX_OUT];
     /** Output i may use input reuse[i] - 1's storage if that input has no later reader; the kernel must not mind. */
     int8_t reuse[DT_MAX_OUT];
+    /** Input addend - 1, an optional one, is added to output 0 (0: there is no such). The fuse pass hands it what is
+     * added behind; it may be what output 0 lies in. */
+    int8_t addend;
     /** Creates node->out[] (dt_graph_temp) after checking the inputs; errors by dt_graph_fail. */
     void (*shape)(dt_graph *g, dt_node *node);
     /** Emits the gradient: given dout[nout] (DT_NONE: no gradient flows) sets din[i] for each i with want[i] (DT_NONE
@@ -73,6 +76,8 @@ struct dt_op {
     void (*cost)(const dt_call *call, size_t real_size, dt_cost *cost);
     /** Rewrites around a node of this op (fuse pass); true if it changed the graph. NULL: none. */
     bool (*fuse)(dt_graph *g, int32_t node);
+    /** The same on the forward graph before it is differentiated (merge pass). NULL: none. */
+    bool (*merge)(dt_graph *g, int32_t node);
     /** Builds a small instance for the conformance test: sets inputs, variant counts from 0; false when there are no
      * more variants. Everything differentiable is made a parameter. The result is reduced to a scalar by the test. */
     bool (*example)(dt_graph *g, int variant, dt_val *result);
@@ -82,6 +87,18 @@ struct dt_op {
 int dt_op_index(const dt_op *op);
 
 /* Helpers for op sources. */
+/** Is the gradient of `v` collected over the micro-batches rather than passed on within one? That of a parameter, or of
+ *  what the prologue computes, is. */
+static inline bool dt_gradient_is_collected(const dt_graph *g, dt_val v)
+{
+    const dt_value *val = dt_value_of(g, v);
+    return val->kind == DT_KIND_PARAM || (val->producer != DT_NONE && g->node[val->producer].program == DT_PROLOGUE);
+}
+/** What is collected is never less than fp32; other gradients have their value's type. */
+static inline dt_type dt_gradient_type(const dt_graph *g, dt_val v)
+{
+    return dt_gradient_is_collected(g, v) ? DT_TYPE_ACC : dt_value_of(g, v)->type;
+}
 #define DT_ATTR(type, holder) ((const type *)(const void *)(holder)->attr.byte)
 /** Same number of dimensions, same dimensions (global). */
 bool dt_shape_equal(const dt_graph *g, dt_val a, dt_val b);

@@ -1,5 +1,5 @@
-/* The passes over a graph, in the order in which they run: (attach: delta/) grad, shard, fuse, plan. Each is local and
- * deterministic: every rank runs it on the same graph and gets the same one but for local shapes. */
+/* The passes over a graph, in the order in which they run: (attach: delta/) merge, grad, shard, fuse, plan. Each is
+ * local and deterministic: every rank runs it on the same graph and gets the same one but for local shapes. */
 #ifndef DT_GRAPH_PASSES_H
 #define DT_GRAPH_PASSES_H
 
@@ -12,6 +12,10 @@ typedef enum dt_grad_mode {
     DT_GRAD_SQUARES /* grad:<name> += (gradient of each micro-batch)^2, elementwise: Fisher information of examples.
                        No prologue then. */
 } dt_grad_mode;
+
+/** Applies the ops' rewrite rules for a forward graph until none applies: between attach and grad, which then
+ * differentiates what they made. */
+dt_status dt_pass_merge(dt_graph *g) DT_WARN_UNUSED;
 
 /** Reverse mode: emits, marked `backward`, the nodes that lead from d loss = 1 to every parameter that `loss` depends
  * on, and nothing else: no weight gradient of a frozen weight, nothing below the lowest trainable value. The gradient

@@ -294,6 +294,7 @@ static void place_node(shard_pass *p, int32_t id)
             if (dt_place_equal(b->place[a], out[k].axis[a])) continue;
             dt_graph_fail(g, DT_ERR_INTERNAL, "%s: two contributions differ in placement", b->name);
         }
+        set_local(p, base);
     }
 }
 

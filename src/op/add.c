@@ -1,6 +1,7 @@
 /* Elementwise arithmetic on tensors of one shape: add, accumulate, scale, square. */
 #include "op/add.h"
-#include "op/matmul.h" // dt_matmul_absorb
+#include "op/absorb.h" // dt_absorb_sum
+#include "op/matmul.h" // dt_matmul_absorb_factor
 #include "op/op.h"
 
 /* ---- add ---- */
@@ -23,7 +24,7 @@ static void add_grad(dt_graph *g, const dt_node *n, const dt_val *dout, const bo
 static bool add_fuse(dt_graph *g, int32_t node)
 {
     const dt_val a = g->node[node].in[0], b = g->node[node].in[1];
-    return dt_matmul_absorb(g, node, a, b) || dt_matmul_absorb(g, node, b, a);
+    return dt_absorb_sum(g, node, a, b) || dt_absorb_sum(g, node, b, a);
 }
 
 static const int64_t example_shape[][3] = {{7}, {3, 5}, {2, 3, 4}};
@@ -60,20 +61,30 @@ dt_val dt_add(dt_graph *g, dt_val a, dt_val b)
 
 /* ---- accumulate ---- */
 
-/* The first contribution places an accumulator whose parameter is replicated: partial if it is, else replicated. Later
- * ones are converted to what the accumulator is; where that is partial and theirs is not, nothing can make them so: the
- * output keeps their placement, and the shard pass reports the difference. */
+/* Is `x` split as a computed value is whose gradient is accumulated? */
+static bool is_split_alike(const dt_placing *p, dt_place x)
+{
+    if (x.kind != DT_SPLIT) return false;
+    const dt_tie tie = dt_value_of(p->g, p->node->in[0])->tie[x.dim];
+    if (tie.like == DT_NONE || dt_value_of(p->g, tie.like)->kind != DT_KIND_TEMP) return false;
+    return dt_place_equal(dt_value_of(p->g, tie.like)->place[p->axis], DT_PLACE_S(tie.dim));
+}
+
+/* The first contribution places an accumulator whose parameter is replicated: partial if it is, else replicated; that
+ * of a value which the prologue computes may be split as the value is. Later ones are converted to what the accumulator
+ * is; where that is partial and theirs is not, nothing can make them so: the output keeps their placement, and the
+ * shard pass reports the difference. */
 static void accumulate_place(const dt_placing *p)
 {
     dt_place acc = p->in[0], x = p->in[1];
-    if (acc.kind == DT_PLACE_UNSET) acc = x.kind == DT_PARTIAL ? DT_PLACE_P : DT_PLACE_R;
+    if (acc.kind == DT_PLACE_UNSET) acc = x.kind == DT_PARTIAL ? DT_PLACE_P : is_split_alike(p, x) ? x : DT_PLACE_R;
     else if (acc.kind == DT_PARTIAL && x.kind != DT_PARTIAL) acc = x;
     p->want[1] = p->out[0] = acc;
 }
 
 static bool accumulate_fuse(dt_graph *g, int32_t node)
 {
-    return dt_matmul_absorb(g, node, g->node[node].in[0], g->node[node].in[1]);
+    return dt_absorb_sum(g, node, g->node[node].in[0], g->node[node].in[1]);
 }
 
 const dt_op dt_op_accumulate = {

@@ -45,9 +45,10 @@ dt_status DT_CPU_KERNEL(layernorm)(const dt_call *call)
     return DT_OK;
 }
 
-/* With z = (x - mean) r, r = rstd: dx = r (gain dy - mean(gain dy) - z mean(gain dy z)). */
+/* With z = (x - mean) r, r = rstd: dx = r (gain dy - mean(gain dy) - z mean(gain dy z)) + plus; plus may be
+ * absent. */
 DT_VECTOR static void row_gradient(int64_t C, real mean, real r, const real *dy, const real *x, const real *gain,
-                                   real *dx)
+                                   const real *plus, real *dx)
 {
     double s = 0, t = 0;
 #pragma omp simd reduction(+ : s, t)
@@ -57,7 +58,8 @@ DT_VECTOR static void row_gradient(int64_t C, real mean, real r, const real *dy,
     }
     const real whole = (real)(s / (double)C), along = (real)(t / (double)C);
 #pragma omp simd
-    for (int64_t j = 0; j < C; j++) dx[j] = r * (gain[j] * dy[j] - whole - (x[j] - mean) * r * along);
+    for (int64_t j = 0; j < C; j++)
+        dx[j] = r * (gain[j] * dy[j] - whole - (x[j] - mean) * r * along) + (plus != NULL ? plus[j] : 0);
 }
 
 /* dgain[j] = sum_n dy[n,j] (x[n,j] - mean[n]) rstd[n] and dbias[j] = sum_n dy[n,j], for at most COLUMNS columns of rows
@@ -82,6 +84,7 @@ dt_status DT_CPU_KERNEL(layernorm_grad)(const dt_call *call)
     const int64_t N = call->in[1].dim[0], C = call->in[1].dim[1];
     const real *dy = DT_IN(call, 0), *x = DT_IN(call, 1), *gain = DT_IN(call, 2);
     const real *mean = DT_IN(call, 3), *rstd = DT_IN(call, 4);
+    const real *plus = call->nin > 5 ? DT_IN(call, 5) : NULL;
     real *dx = DT_OUT(call, 0), *dgain = DT_OUT(call, 1), *dbias = DT_OUT(call, 2);
     if (dgain != NULL || dbias != NULL) { /* first: dx may be written over dy */
 #pragma omp parallel for num_threads(dt_cpu_threads(call, N, C))
@@ -91,7 +94,9 @@ dt_status DT_CPU_KERNEL(layernorm_grad)(const dt_call *call)
     }
     if (dx != NULL) {
 #pragma omp parallel for num_threads(dt_cpu_threads(call, N, C))
-        for (int64_t n = 0; n < N; n++) row_gradient(C, mean[n], rstd[n], dy + n * C, x + n * C, gain, dx + n * C);
+        for (int64_t n = 0; n < N; n++)
+            row_gradient(C, mean[n], rstd[n], dy + n * C, x + n * C, gain, plus != NULL ? plus + n * C : NULL,
+                         dx + n * C);
     }
     return DT_OK;
 }

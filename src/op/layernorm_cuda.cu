@@ -33,9 +33,9 @@ dt_status DT_CUDA_KERNEL(layernorm)(const dt_call *call)
     return launched();
 }
 
-/* With z = (x - mean) r, r = rstd: dx = r (gain dy - mean(gain dy) - z mean(gain dy z)). */
+/* With z = (x - mean) r, r = rstd: dx = r (gain dy - mean(gain dy) - z mean(gain dy z)) + plus. */
 static __global__ void layernorm_backward(int64_t rows, int64_t width, bool narrow, floats dy, floats x, floats gain,
-                                          floats mean, floats rstd, floats dx)
+                                          floats mean, floats rstd, floats plus, floats dx)
 {
     __shared__ float shared[32];
     team t = team_of(narrow);
@@ -50,7 +50,8 @@ static __global__ void layernorm_backward(int64_t rows, int64_t width, bool narr
     }
     const float whole = team_sum(t, s, shared) / (float)width, along = team_sum(t, z, shared) / (float)width;
     for (int64_t j = t.lane; j < width; j += t.lanes)
-        dx.set(at + j, r * (gain[j] * dy[at + j] - whole - (x[at + j] - m) * r * along));
+        dx.set(at + j, r * (gain[j] * dy[at + j] - whole - (x[at + j] - m) * r * along) +
+                           (plus.data != NULL ? plus[at + j] : 0.0f));
 }
 
 struct gain_term {
@@ -71,13 +72,13 @@ dt_status DT_CUDA_KERNEL(layernorm_grad)(const dt_call *call)
 {
     const int64_t N = call->in[1].dim[0], C = call->in[1].dim[1];
     floats dy = DT_IN(call, 0), x = DT_IN(call, 1), gain = DT_IN(call, 2), mean = DT_IN(call, 3), rstd = DT_IN(call, 4);
-    floats dx = DT_OUT(call, 0), dgain = DT_OUT(call, 1), dbias = DT_OUT(call, 2);
+    floats plus = DT_IN(call, 5), dx = DT_OUT(call, 0), dgain = DT_OUT(call, 1), dbias = DT_OUT(call, 2);
     gain_term of_gain = {C, dy, x, mean, rstd};
     column_entry of_bias = {C, dy};
     if (dgain.data != NULL) DT_TRY(column_sums(call, N, C, of_gain, dgain)); // first: dx may be written over dy
     if (dbias.data != NULL) DT_TRY(column_sums(call, N, C, of_bias, dbias));
     if (dx.data == NULL || N == 0) return DT_OK;
     layernorm_backward<<<blocks_for_rows(N, C), DT_ROW_THREADS, 0, stream_of(call)>>>(N, C, rows_are_narrow(C), dy, x,
-                                                                                      gain, mean, rstd, dx);
+                                                                                      gain, mean, rstd, plus, dx);
     return launched();
 }

@@ -1,9 +1,9 @@
 /* Matrix product: shape, gradient, placement, cost. */
 #include "op/matmul.h"
-#include "op/add.h"  // dt_scale
-#include "op/bias.h" // dt_bias
+#include "op/absorb.h" // dt_absorber
+#include "op/add.h"    // dt_scale
+#include "op/bias.h"   // dt_bias
 #include "op/op.h"
-#include "op/storage.h" // dt_storage_is_spare
 
 enum { A, B, C };
 
@@ -24,10 +24,9 @@ static void shape(dt_graph *g, dt_node *n)
     dt_type type = attr->type;
     if (n->in[C] != DT_NONE) {
         const dt_value *c = dt_value_of(g, n->in[C]);
-        if (c->ndim != 2 || c->dim[0] != m || c->dim[1] != width ||
-            (c->kind != DT_KIND_TEMP && c->kind != DT_KIND_STATE)) {
-            dt_graph_fail(g, DT_ERR_INTERNAL, "matmul: %s is no temporary of %lld x %lld to add to", c->name,
-                          (long long)m, (long long)width);
+        if (c == a || c == b || c->ndim != 2 || c->dim[0] != m || c->dim[1] != width) {
+            dt_graph_fail(g, DT_ERR_INTERNAL, "matmul: %s is not the %lld x %lld to be added", c->name, (long long)m,
+                          (long long)width);
             return;
         }
         type = c->type;
@@ -35,22 +34,16 @@ static void shape(dt_graph *g, dt_node *n)
     n->out[0] = dt_graph_temp(g, type, 2, (int64_t[]){m, width});
 }
 
-/* A parameter's gradient is never less than fp32; others have their value's type. */
-static dt_type gradient_type(const dt_graph *g, dt_val v)
-{
-    return dt_value_of(g, v)->kind == DT_KIND_PARAM ? DT_TYPE_ACC : dt_value_of(g, v)->type;
-}
-
 static void grad(dt_graph *g, const dt_node *n, const dt_val *dout, const bool *want, dt_val *din)
 {
     const dt_matmul_attr at = *DT_ATTR(dt_matmul_attr, n);
     dt_val a = n->in[A], b = n->in[B], dy = dout[0];
     if (want[A])
-        din[A] = at.ta ? dt_matmul(g, b, dy, at.tb, true, at.alpha, gradient_type(g, a))
-                       : dt_matmul(g, dy, b, false, !at.tb, at.alpha, gradient_type(g, a));
+        din[A] = at.ta ? dt_matmul(g, b, dy, at.tb, true, at.alpha, dt_gradient_type(g, a))
+                       : dt_matmul(g, dy, b, false, !at.tb, at.alpha, dt_gradient_type(g, a));
     if (want[B])
-        din[B] = at.tb ? dt_matmul(g, dy, a, true, at.ta, at.alpha, gradient_type(g, b))
-                       : dt_matmul(g, a, dy, !at.ta, false, at.alpha, gradient_type(g, b));
+        din[B] = at.tb ? dt_matmul(g, dy, a, true, at.ta, at.alpha, dt_gradient_type(g, b))
+                       : dt_matmul(g, a, dy, !at.ta, false, at.alpha, dt_gradient_type(g, b));
     if (want[C]) din[C] = dy;
 }
 
@@ -134,16 +127,20 @@ static void cost(const dt_call *call, size_t real_size, dt_cost *cost)
     cost->flops = 2.0 * (double)y->dim[0] * (double)y->dim[1] * (double)a->dim[!attr->ta];
 }
 
-/* Four transpositions of odd sizes, a product added to a temporary, a single row, and a linear layer. */
+/* Four transpositions of odd sizes, a product added to a temporary, a single row, a linear layer, and two products that
+ * one may be made of. */
 static bool example(dt_graph *g, int variant, dt_val *result)
 {
-    if (variant > 6) return false;
+    if (variant > 7) return false;
     bool ta = (variant & 1) != 0 && variant < 4, tb = variant >= 2;
     int64_t m = variant == 5 ? 1 : 5, k = 7, n = 3;
     dt_val a = dt_graph_param(g, "a", 2, ta ? (int64_t[]){k, m} : (int64_t[]){m, k}, NULL);
     dt_val b = dt_graph_param(g, "b", 2, tb ? (int64_t[]){n, k} : (int64_t[]){k, n}, NULL);
     if (variant == 6) {
         *result = dt_linear(g, a, b, dt_graph_param(g, "bias", 1, &n, NULL));
+    } else if (variant == 7) {
+        dt_val y = dt_matmul(g, a, dt_graph_param(g, "more", 2, (int64_t[]){n, k}, NULL), false, true, 1, DT_TYPE_ACC);
+        *result = dt_add(g, dt_scale(g, dt_matmul(g, a, b, false, true, 1, DT_TYPE_ACC), 0.3), y);
     } else if (variant == 4) {
         dt_val c = dt_graph_param(g, "c", 2, (int64_t[]){m, n}, NULL);
         *result = dt_matmul_add(g, a, b, dt_scale(g, c, 0.5), ta, tb, -1.5);
@@ -158,11 +155,13 @@ const dt_op dt_op_matmul = {
     .nin_min = 2,
     .nin_max = 3,
     .nout = 1,
-    .inplace = {C + 1},
+    .reuse = {C + 1},
+    .addend = C + 1,
     .shape = shape,
     .grad = grad,
     .place = place,
     .cost = cost,
+    .merge = dt_matmul_merge,
     .example = example,
 };
 
@@ -194,58 +193,15 @@ bool dt_matmul_rounds(const dt_graph *g, int32_t node, int i)
     return dt_value_of(g, n->in[1 - i])->type != DT_TYPE_ACC || dt_value_of(g, n->out[0])->type != DT_TYPE_ACC;
 }
 
-/* ---- Fuse: sums and factors behind a product become its C and its alpha. ---- */
-
-static bool same_places(const dt_graph *g, dt_val a, dt_val b)
-{
-    for (int i = 0; i < DT_AXIS_COUNT; i++)
-        if (!dt_place_equal(dt_value_of(g, a)->place[i], dt_value_of(g, b)->place[i])) return false;
-    return true;
-}
-
-/* The node of `product` if it is a plain product, of the program of `node`, that `node` alone reads; or DT_NONE. */
-static int32_t plain_product(const dt_graph *g, const dt_node *node, dt_val product)
-{
-    int32_t id = dt_value_of(g, product)->producer;
-    if (id == DT_NONE || g->node[id].op != &dt_op_matmul || g->node[id].in[C] != DT_NONE) return DT_NONE;
-    if (g->node[id].program != node->program || dt_graph_use_count(g, product) != 1) return DT_NONE;
-    return same_places(g, product, node->out[0]) ? id : DT_NONE;
-}
-
-/* Output 0 of `node` comes from `producer` instead. */
-static void take_output(dt_graph *g, int32_t producer, int32_t node)
-{
-    dt_val y = g->node[node].out[0];
-    dt_graph_remove(g, node);
-    g->node[producer].out[0] = y;
-    dt_value_of(g, y)->producer = producer;
-}
-
-bool dt_matmul_absorb(dt_graph *g, int32_t node, dt_val c, dt_val product)
-{
-    const dt_node *n = &g->node[node];
-    dt_val y = n->out[0], storage = dt_storage_of(g, c);
-    int32_t id = plain_product(g, n, product);
-    if (id == DT_NONE || !same_places(g, c, y) || dt_value_of(g, c)->type != dt_value_of(g, y)->type) return false;
-    for (int i = A; i <= B; i++)
-        if (dt_storage_of(g, g->node[id].in[i]) == storage) return false;
-    if (dt_storage_of(g, y) == storage ? dt_storage_is_used(g, storage, node, id, node)
-                                       : !dt_storage_is_spare(g, c, node, id))
-        return false;
-    take_output(g, id, node);
-    g->node[id].in[C] = c;
-    g->node[id].nin = C + 1;
-    dt_value_of(g, y)->base = c;
-    return true;
-}
+/* ---- Fuse: a factor behind a product becomes its alpha. ---- */
 
 bool dt_matmul_absorb_factor(dt_graph *g, int32_t node, dt_val product, double factor)
 {
-    const dt_node *n = &g->node[node];
-    int32_t id = plain_product(g, n, product);
-    if (id == DT_NONE || dt_value_of(g, product)->type != dt_value_of(g, n->out[0])->type) return false;
+    int32_t id = dt_absorber(g, &g->node[node], product);
+    if (id == DT_NONE || g->node[id].op != &dt_op_matmul || g->node[id].in[C] != DT_NONE) return false;
+    if (dt_value_of(g, product)->type != dt_value_of(g, g->node[node].out[0])->type) return false;
     dt_matmul_attr *attr = (dt_matmul_attr *)(void *)g->node[id].attr.byte;
     attr->alpha *= factor;
-    take_output(g, id, node);
+    dt_absorb_output(g, id, node);
     return true;
 }

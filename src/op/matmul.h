@@ -9,9 +9,9 @@ typedef struct dt_matmul_attr {
     dt_type type; /* of Y (without C) */
 } dt_matmul_attr;
 
-/** Y[m,n] = alpha op(A)[m,k] op(B)[k,n] (+ C[m,n]). A, B, C: ACT or ACC, two-dimensional; Y has `type`. With C (inputs:
- * A, B, C), Y takes over C's storage. Differentiable in all three. Placement: split m or n -> split; split k on both ->
- * partial; one partial operand -> partial (a C must then be partial too). */
+/** Y[m,n] = alpha op(A)[m,k] op(B)[k,n] (+ C[m,n]). A, B, C: ACT or ACC, two-dimensional; Y has `type`, with C (neither
+ * A nor B) that one's. Differentiable in all three. Placement: split m or n -> split; split k on both -> partial; one
+ * partial operand -> partial (a C must then be partial too). */
 dt_val dt_matmul(dt_graph *g, dt_val a, dt_val b, bool ta, bool tb, double alpha, dt_type type);
 dt_val dt_matmul_add(dt_graph *g, dt_val a, dt_val b, dt_val c, bool ta, bool tb, double alpha);
 /** y[N,O] = x[N,I] W[O,I]^T (+ b[O]; DT_NONE: none). */
@@ -21,11 +21,9 @@ dt_val dt_linear(dt_graph *g, dt_val x, dt_val w, dt_val b);
  *  all of the product is ACC. False for nodes of other ops. */
 bool dt_matmul_rounds(const dt_graph *g, int32_t node, int i);
 
-/** Fuse: `node`, whose output 0 is c + product in c's type, is replaced by the product's own node with C = c, where
- * that is sound: the product has no C, no other reader and c's placement, and from the product on nobody but `node`
- * uses c's storage (nobody behind `node` either, unless `node` works in c's storage itself). Returns true if it was
- * replaced. */
-bool dt_matmul_absorb(dt_graph *g, int32_t node, dt_val c, dt_val product);
-/** Fuse: the same for an output 0 = factor * product, by multiplying alpha. */
+/** Fuse: `node`, whose output 0 is factor * product, is replaced by the product's own node with alpha multiplied, if
+ * that is a plain product that nobody else reads. Returns true if it was replaced. */
 bool dt_matmul_absorb_factor(dt_graph *g, int32_t node, dt_val product, double factor);
+/** Merge (src/op/matmul_merge.c): narrow products x A_i^T of one x with several parameters become one. */
+bool dt_matmul_merge(dt_graph *g, int32_t node);
 #endif

@@ -74,8 +74,6 @@ dt_status DT_CUDA_KERNEL(matmul)(const dt_call *call)
         data[i] = room;
         room += rounded_bytes(call, i);
     }
-    if (c != NULL && c->data != y->data)
-        DT_TRY(map(call, count_of(y), floats_of(c), floats_of(c), floats_of(y), identity()));
     dt_cuda_product p = {attr->ta,
                          attr->tb,
                          y->dim[0],
@@ -91,5 +89,6 @@ dt_status DT_CUDA_KERNEL(matmul)(const dt_call *call)
                          y->dim[1],
                          is_rounded(call, 0) ? DT_CUDA_ACT : type_of(a),
                          type_of(y)};
+    if (c != NULL && c->data != y->data) p.addend = c->data;
     return is_8_bit(call) ? multiply_8_bit(call, p) : multiply(call, p);
 }

@@ -1,9 +1,10 @@
 /* Root-mean-square normalisation. */
 #include "op/rmsnorm.h"
+#include "op/add.h" // dt_scale
 #include "op/op.h"
 
-enum { X, GAIN, Y = 0, RSTD = 1 };         /* of rmsnorm */
-enum { G_DY, G_X, G_GAIN, G_RSTD, G_NIN }; /* of rmsnorm_grad */
+enum { X, GAIN, Y = 0, RSTD = 1 };                 /* of rmsnorm */
+enum { G_DY, G_X, G_GAIN, G_RSTD, G_PLUS, G_NIN }; /* of rmsnorm_grad */
 
 static void shape(dt_graph *g, dt_node *n)
 {
@@ -20,7 +21,7 @@ static void grad(dt_graph *g, const dt_node *n, const dt_val *dout, const bool *
 {
     const dt_val in[] = {dout[Y], n->in[X], n->in[GAIN], n->out[RSTD]};
     if (dout[Y] == DT_NONE) return;
-    int32_t node = dt_graph_node(g, &dt_op_rmsnorm_grad, n->attr.byte, sizeof(dt_rmsnorm_attr), G_NIN, in);
+    int32_t node = dt_graph_node(g, &dt_op_rmsnorm_grad, n->attr.byte, sizeof(dt_rmsnorm_attr), G_PLUS, in);
     if (want[X]) din[X] = dt_graph_out(g, node, 0);
     if (want[GAIN]) din[GAIN] = dt_graph_out(g, node, 1);
 }
@@ -49,10 +50,12 @@ static bool example(dt_graph *g, int variant, dt_val *result)
 {
     static const struct {
         int64_t x[2], gain;
-    } size[] = {{{3, 7}, 7}, {{1, 5}, 5}, {{4, 1}, 1}, {{3, 12}, 4}};
-    if (variant > 3) return false;
+    } size[] = {{{3, 7}, 7}, {{1, 5}, 5}, {{4, 1}, 1}, {{3, 12}, 4}, {{3, 12}, 4}};
+    if (variant > 4) return false;
     dt_val x = dt_graph_param(g, "x", 2, size[variant].x, NULL);
+    if (variant == 4) x = dt_scale(g, x, 0.7); /* read by a residual sum as well */
     *result = dt_rmsnorm(g, x, dt_graph_param(g, "gain", 1, &size[variant].gain, NULL), variant == 2 ? 0.1 : 1e-5);
+    if (variant == 4) *result = dt_add(g, x, *result);
     return true;
 }
 
@@ -89,18 +92,19 @@ static void grad_place(const dt_placing *p)
     const int order[] = {G_X, G_RSTD, G_DY};
     dt_place rows = DT_PLACE_R;
     for (int i = 0; i < 3 && rows.kind != DT_SPLIT; i++) rows = place_rows(p, order[i], is_grouped(p, G_X, G_GAIN));
-    for (int i = 0; i < G_NIN; i++) p->want[i] = i == G_GAIN ? DT_PLACE_R : rows;
+    for (int i = 0; i < p->node->nin; i++) p->want[i] = i == G_GAIN ? DT_PLACE_R : rows;
     p->out[0] = rows;
     p->out[1] = rows.kind == DT_SPLIT ? DT_PLACE_P : DT_PLACE_R;
 }
 
 const dt_op dt_op_rmsnorm_grad = {
     .name = "rmsnorm_grad",
-    .nin_min = G_NIN,
+    .nin_min = G_PLUS,
     .nin_max = G_NIN,
     .nout = 2,
     .optional_outputs = true,
     .reuse = {1},
+    .addend = G_PLUS + 1,
     .shape = grad_shape,
     .place = grad_place,
 };

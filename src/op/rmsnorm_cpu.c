@@ -43,15 +43,16 @@ dt_status DT_CPU_KERNEL(rmsnorm)(const dt_call *call)
     return DT_OK;
 }
 
-/* dx = r (gain dy - x r mean(gain dy x r)), r = rstd. */
-DT_VECTOR static void row_gradient(int64_t C, real r, const real *dy, const real *x, const real *gain, real *dx)
+/* dx = r (gain dy - x r mean(gain dy x r)) + plus, r = rstd; plus may be absent. */
+DT_VECTOR static void row_gradient(int64_t C, real r, const real *dy, const real *x, const real *gain, const real *plus,
+                                   real *dx)
 {
     double s = 0;
 #pragma omp simd reduction(+ : s)
     for (int64_t j = 0; j < C; j++) s += (double)(gain[j] * dy[j]) * (double)x[j];
     const real mean = (real)(s / (double)C) * r * r;
 #pragma omp simd
-    for (int64_t j = 0; j < C; j++) dx[j] = r * (gain[j] * dy[j] - x[j] * mean);
+    for (int64_t j = 0; j < C; j++) dx[j] = r * (gain[j] * dy[j] - x[j] * mean) + (plus != NULL ? plus[j] : 0);
 }
 
 /* dgain[j] = sum_n dy[n,j] x[n,j] rstd[n], for at most COLUMNS columns of rows `C` apart. */
@@ -70,6 +71,7 @@ dt_status DT_CPU_KERNEL(rmsnorm_grad)(const dt_call *call)
 {
     const int64_t C = call->in[2].dim[0], N = dt_tensor_count(&call->in[1]) / C;
     const real *dy = DT_IN(call, 0), *x = DT_IN(call, 1), *gain = DT_IN(call, 2), *rstd = DT_IN(call, 3);
+    const real *plus = call->nin > 4 ? DT_IN(call, 4) : NULL;
     real *dx = DT_OUT(call, 0), *dgain = DT_OUT(call, 1);
     DT_TRY(check_groups(call, 1, C));
     if (dgain != NULL) { /* first: dx may be written over dy */
@@ -79,7 +81,8 @@ dt_status DT_CPU_KERNEL(rmsnorm_grad)(const dt_call *call)
     }
     if (dx != NULL) {
 #pragma omp parallel for num_threads(dt_cpu_threads(call, N, C))
-        for (int64_t n = 0; n < N; n++) row_gradient(C, rstd[n], dy + n * C, x + n * C, gain, dx + n * C);
+        for (int64_t n = 0; n < N; n++)
+            row_gradient(C, rstd[n], dy + n * C, x + n * C, gain, plus != NULL ? plus + n * C : NULL, dx + n * C);
     }
     return DT_OK;
 }

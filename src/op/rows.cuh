@@ -39,6 +39,22 @@ static inline unsigned blocks_for_rows(int64_t rows, int64_t width)
     return (unsigned)((rows + per_block - 1) / per_block);
 }
 
+/** Packs of eight features that each thread of a team takes of a row, rounded up to 1, 2, 4 or 8, so that it can keep
+ *  them in registers from one pass to the next. 0: more than that, or the row is not `wide`. */
+static inline int packs_of_row(int64_t width, bool wide)
+{
+    const int64_t step = 8 * (rows_are_narrow(width) ? 32 : DT_ROW_THREADS);
+    int packs = 1;
+    while (packs * step < width) packs *= 2;
+    return wide && width % 8 == 0 && packs <= 8 ? packs : 0;
+}
+
+/** Where the calling thread's pack p of a row begins. */
+static __device__ inline int64_t pack_at(const team &t, int p)
+{
+    return 8 * (t.lane + (int64_t)p * t.lanes);
+}
+
 /* ---- columns ---- */
 
 enum { DT_COLUMN_PIECES = 64, DT_COLUMN_LANES = 8 };

@@ -50,6 +50,7 @@ static dt_status make_stage(dt_generator *gen, int64_t tokens, bool want_logits,
     DT_TRY(dt_graph_create(&s->g));
     build(gen, s->g, want_logits, s);
     DT_TRY(dt_deltas_attach(&gen->job->deltas, s->g, DT_NONE, DT_NONE));
+    DT_TRY(dt_pass_merge(s->g));
     DT_TRY(dt_pass_shard(s->g, &gen->mesh));
     return dt_pass_fuse(s->g);
 }

@@ -1,5 +1,5 @@
-/* From a job to a sharded graph: build, loss, attach, grad, shard. The loss comes before the deltas, so that they
- * attach to everything that reads a site, the head included. */
+/* From a job to a sharded graph: build, loss, attach, merge, grad, shard. The loss comes before the deltas, so that
+ * they attach to everything that reads a site, the head included. */
 #include "graph/passes.h"
 #include "op/add.h"    // dt_accumulate
 #include "op/matmul.h" // dt_matmul
@@ -62,8 +62,12 @@ static dt_status build(dt_job *job, dt_graph *g, const dt_mesh *mesh, dt_purpose
     dt_accumulate(g, io->loss, loss);
     if (purpose == DT_FOR_EVAL) dt_graph_mark_output(g, io->nll);
 
-    if (purpose == DT_FOR_FISHER) DT_TRY(score_sites(job, g));
-    else DT_TRY(dt_deltas_attach(&job->deltas, g, g->train ? io->key : DT_NONE, g->train ? io->step : DT_NONE));
+    if (purpose == DT_FOR_FISHER) {
+        DT_TRY(score_sites(job, g));
+    } else {
+        DT_TRY(dt_deltas_attach(&job->deltas, g, g->train ? io->key : DT_NONE, g->train ? io->step : DT_NONE));
+        DT_TRY(dt_pass_merge(g));
+    }
     if (purpose != DT_FOR_EVAL) DT_TRY(dt_pass_grad(g, loss, purpose == DT_FOR_FISHER ? DT_GRAD_SQUARES : DT_GRAD_SUM));
     DT_TRY(dt_pass_shard(g, mesh));
     /* A selection holds accumulators as large as what it scores, for a small part of a run: it pays with time. */

@@ -165,14 +165,19 @@ static void perturb_params(void)
     }
 }
 
-/* The gradient of a parameter, copied: every further run adds to what is there. */
+/* The gradient of a parameter, copied: every further run adds to what is there, and to what is collected of values that
+ * the prologue computes. */
 static double *gradient_of(dt_val param)
 {
     dt_val acc = dt_grad_of(t.g, param);
     cr_assert_neq(acc, DT_NONE, "%s is not trained", t.g->value[param].name);
     size_t bytes = (size_t)dt_value_local_count(t.g, acc) * sizeof(double);
     double *copy = malloc(bytes);
-    memset(dt_exec_data(exec, acc), 0, bytes);
+    for (dt_val v = 0; v < t.g->values; v++) {
+        const dt_value *val = &t.g->value[v];
+        if (val->kind == DT_KIND_STATE && strncmp(val->name, "grad:", 5) == 0)
+            memset(dt_exec_data(exec, v), 0, (size_t)dt_value_local_count(t.g, v) * sizeof(double));
+    }
     loss();
     OK(dt_exec_run(exec, DT_EPILOGUE));
     memcpy(copy, dt_exec_data(exec, acc), bytes);

@@ -1,6 +1,6 @@
 /* Every op of the table, in every variant of its example: gradients against central finite differences in float64, with
- * and without the fuse pass; fp32 against float64; threads against one thread. A new line in ops.def is tested by being
- * there. */
+ * and without the merge and fuse passes; fp32 against float64; threads against one thread. A new line in ops.def is
+ * tested by being there. */
 #include "base/hash.h" // dt_hash_string
 #include "base/rng.h"  // dt_rng_normal
 #include "graph/exec.h"
@@ -27,8 +27,8 @@ typedef struct bench {
 } bench;
 
 /* The example's result, or (`loss`) sum_i silu(c_i) result_i for fixed random c: a scalar that weighs every element
- * differently, differentiated. False if the op has no such variant. */
-static bool build(bench *b, const dt_op *op, int variant, bool loss)
+ * differently, differentiated, behind the merge pass or not. False if the op has no such variant. */
+static bool build(bench *b, const dt_op *op, int variant, bool loss, bool merge)
 {
     *b = (bench){0};
     OK(dt_graph_create(&b->g));
@@ -47,6 +47,7 @@ static bool build(bench *b, const dt_op *op, int variant, bool loss)
         free(weight);
         b->result = dt_sum(b->g, dt_swiglu(b->g, c, b->result));
         dt_graph_mark_output(b->g, b->result);
+        if (merge) OK(dt_pass_merge(b->g));
         OK(dt_pass_grad(b->g, b->result, DT_GRAD_SUM));
     } else {
         dt_graph_mark_output(b->g, b->result);
@@ -106,7 +107,11 @@ static void check_gradient(bench *b, dt_val param, const char *op, int variant)
     double *x = dt_store_find(b->store, val->name)->data, *grad = calloc((size_t)count, sizeof *grad);
     dt_val acc = dt_grad_of(b->g, param);
     if (acc != DT_NONE) {
-        memset(dt_exec_data(b->exec, acc), 0, (size_t)count * sizeof *grad);
+        for (dt_val v = 0; v < b->g->values; v++) { /* what the prologue computes has an accumulator too */
+            const dt_value *state = dt_value_of(b->g, v);
+            if (state->kind == DT_KIND_STATE && strncmp(state->name, "grad:", 5) == 0)
+                memset(dt_exec_data(b->exec, v), 0, (size_t)dt_value_local_count(b->g, v) * sizeof *grad);
+        }
         run(b);
         memcpy(grad, dt_exec_data(b->exec, acc), (size_t)count * sizeof *grad);
     }
@@ -140,9 +145,9 @@ Test(ops, gradients_match_finite_differences)
         if (op->grad == NULL) continue;
         bench b;
         int variants = 0;
-        for (; build(&b, op, variants, true); variants++) {
+        for (; build(&b, op, variants, true, false); variants++) {
             for (int fuse = 0; fuse < 2; fuse++) {
-                if (fuse) build(&b, op, variants, true);
+                if (fuse) build(&b, op, variants, true, true);
                 int params = 0;
                 prepare(&b, fuse, true, 1);
                 for (dt_val v = 0; v < b.g->values; v++) {
@@ -178,11 +183,11 @@ Test(ops, fp32_agrees_with_float64_and_threads_with_one)
     for (int i = 0; i < DT_OP_COUNT; i++) {
         const dt_op *op = dt_ops[i];
         bench b[3];
-        for (int variant = 0; op->example != NULL && build(&b[0], op, variant, false); variant++) {
+        for (int variant = 0; op->example != NULL && build(&b[0], op, variant, false, false); variant++) {
             double *y[3], error = 0, norm = 0;
             int64_t count;
             for (int k = 0; k < 3; k++) { /* float64; fp32; fp32 on three threads */
-                if (k > 0) build(&b[k], op, variant, false);
+                if (k > 0) build(&b[k], op, variant, false, false);
                 prepare(&b[k], false, k == 0, k == 2 ? 3 : 1);
                 run(&b[k]);
                 y[k] = result_of(&b[k], &count);

@@ -15,6 +15,7 @@
 #include "op/layernorm.h"
 #include "op/matmul.h"
 #include "op/op.h"
+#include "op/parts.h"
 #include "op/rmsnorm.h"
 #include "op/rope.h"
 #include "op/sparse.h"
@@ -118,6 +119,42 @@ static dt_val odd_rmsnorm(dt_graph *g)
 {
     const int64_t c = 1031;
     return dt_rmsnorm(g, matrix(g, "x", 5, c), dt_graph_param(g, "gain", 1, &c, NULL), 1e-5);
+}
+/* x + norm(x): backward adds to the norm's gradient. Widths by what a thread keeps of a row. */
+static dt_val residual_rmsnorm(dt_graph *g, int64_t c)
+{
+    dt_val x = dt_scale(g, matrix(g, "x", 9, c), 1.5);
+    return dt_add(g, x, dt_rmsnorm(g, x, dt_graph_param(g, "gain", 1, &c, NULL), 1e-5));
+}
+static dt_val residual_rmsnorm_1000(dt_graph *g)
+{
+    return residual_rmsnorm(g, 1000);
+}
+static dt_val residual_rmsnorm_3000(dt_graph *g)
+{
+    return residual_rmsnorm(g, 3000);
+}
+static dt_val residual_rmsnorm_8200(dt_graph *g)
+{
+    return residual_rmsnorm(g, 8200);
+}
+static dt_val residual_rmsnorm_16392(dt_graph *g)
+{
+    return residual_rmsnorm(g, 16392);
+}
+/* In bf16: a product is what makes activations of parameters. */
+static dt_val residual_rmsnorm_act(dt_graph *g)
+{
+    const int64_t c = 520;
+    dt_val x = dt_matmul(g, activation(g, "x", 70, 24), matrix(g, "w", c, 24), false, true, 0.2, DT_TYPE_ACT);
+    return dt_add(g, x, dt_rmsnorm(g, x, dt_graph_param(g, "gain", 1, &c, NULL), 1e-5));
+}
+static dt_val residual_layernorm(dt_graph *g)
+{
+    const int64_t c = 520;
+    dt_val x = dt_matmul(g, activation(g, "x", 70, 24), matrix(g, "w", c, 24), false, true, 0.2, DT_TYPE_ACT);
+    return dt_add(
+        g, x, dt_layernorm(g, x, dt_graph_param(g, "gain", 1, &c, NULL), dt_graph_param(g, "bias", 1, &c, NULL), 1e-5));
 }
 static dt_val wide_layernorm(dt_graph *g)
 {
@@ -241,6 +278,34 @@ static dt_val sparse_weight_of_many_tokens(dt_graph *g)
     dt_val w = dt_scatter_add(g, activation(g, "w", 27, 21), idx, dt_graph_param(g, "val", 1, &k, NULL));
     return dt_matmul(g, activation(g, "x", 2061, 21), w, false, true, 1, DT_TYPE_ACT);
 }
+/* Three low-rank updates of one x, of ranks that eight does not divide: merged to one product and its parts. */
+static dt_val odd_products(dt_graph *g)
+{
+    const int64_t r = 5;
+    dt_val x = dt_matmul(g, activation(g, "h", 70, 24), matrix(g, "below", 64, 24), false, true, 0.2, DT_TYPE_ACT),
+           y = x;
+    const char *name[] = {"a.0", "b.0", "a.1", "b.1", "a.2", "b.2"};
+    for (int i = 0; i < 3; i++) {
+        dt_val u = dt_matmul(g, x, matrix(g, name[2 * i], r + i, 64), false, true, 1, DT_TYPE_ACT);
+        y = dt_add(g, y, dt_matmul(g, u, matrix(g, name[2 * i + 1], 64, r + i), false, true, 0.1, DT_TYPE_ACT));
+    }
+    return y;
+}
+static dt_val large_concat(dt_graph *g)
+{
+    const dt_parts_attr attr = {1, 4, DT_TYPE_ACT, {16, 8, 64, 16}};
+    const char *name[] = {"a", "b", "c", "d"};
+    dt_val x[4];
+    for (int i = 0; i < 4; i++) x[i] = matrix(g, name[i], 300, attr.size[i]);
+    return dt_concat(g, &attr, x);
+}
+static dt_val large_parts(dt_graph *g)
+{
+    const dt_parts_attr attr = {1, 3, DT_TYPE_ACT, {16, 32, 16}};
+    dt_val part[DT_MAX_PARTS], x = matrix(g, "x", 300, 64);
+    dt_parts(g, dt_matmul(g, x, activation(g, "w", 64, 64), false, false, 0.2, DT_TYPE_ACT), &attr, part);
+    return dt_swiglu(g, part[0], part[2]);
+}
 
 /* The gradient reaches the parameter through the frozen layer. */
 static dt_val frozen_linear(dt_graph *g)
@@ -249,18 +314,38 @@ static dt_val frozen_linear(dt_graph *g)
     return dt_linear(g, x, activation(g, "w", 96, 64), DT_NONE);
 }
 
+/* h + (x W^T + u B^T) with h read later: the first product reads h where it is and writes elsewhere. */
+static dt_val residual_products(dt_graph *g)
+{
+    dt_val h = dt_scale(g, activation(g, "h", 70, 96), 0.5), x = activation(g, "x", 70, 64);
+    dt_val u = dt_matmul(g, x, matrix(g, "a", 16, 64), false, true, 1, DT_TYPE_ACT);
+    dt_val v = dt_matmul(g, u, matrix(g, "b", 96, 16), false, true, 0.5, DT_TYPE_ACT);
+    dt_val sum = dt_add(g, h, dt_add(g, dt_linear(g, x, activation(g, "w", 96, 64), DT_NONE), v));
+    return dt_swiglu(g, h, sum);
+}
+
 static const struct {
     const char *name;
     builder build;
 } larger[] = {
     {"frozen linear", frozen_linear},
+    {"products onto a residual stream", residual_products},
     {"matmul, tall", large_matmul},
     {"matmul, odd", odd_matmul},
     {"matmul, both trained", trained_matmul},
+    {"products of one x, odd", odd_products},
+    {"concat of columns", large_concat},
+    {"parts of columns", large_parts},
     {"rmsnorm, wide", wide_rmsnorm},
     {"rmsnorm, of heads", grouped_rmsnorm},
     {"rmsnorm, odd", odd_rmsnorm},
+    {"rmsnorm beside its residual, 1000", residual_rmsnorm_1000},
+    {"rmsnorm beside its residual, 3000", residual_rmsnorm_3000},
+    {"rmsnorm beside its residual, 8200", residual_rmsnorm_8200},
+    {"rmsnorm beside its residual, 16392", residual_rmsnorm_16392},
+    {"rmsnorm beside its residual, in bf16", residual_rmsnorm_act},
     {"layernorm, wide", wide_layernorm},
+    {"layernorm beside its residual, in bf16", residual_layernorm},
     {"bias, long", long_bias},
     {"swiglu", large_swiglu},
     {"gelu, odd", odd_gelu},
@@ -293,7 +378,7 @@ typedef struct bench {
 } bench;
 
 /* The case's result weighed by silu of fixed random numbers, so that every element counts differently. */
-static bool build(bench *b, int op, int variant)
+static bool build(bench *b, int op, int variant, bool merge)
 {
     *b = (bench){0};
     must(dt_graph_create(&b->g));
@@ -316,6 +401,7 @@ static bool build(bench *b, int op, int variant)
     dt_val c = dt_graph_const(b->g, "weights of the loss", DT_TYPE_ACC, y.ndim, y.dim, weight);
     free(weight);
     dt_val loss = dt_sum(b->g, dt_swiglu(b->g, c, b->result));
+    if (merge) must(dt_pass_merge(b->g));
     must(dt_pass_grad(b->g, loss, DT_GRAD_SUM));
     return true;
 }
@@ -415,8 +501,8 @@ static void check(dt_device *reference, dt_device *device, int op, int variant, 
     char what[128];
     const char *name = op < DT_OP_COUNT ? dt_ops[op]->name : larger[op - DT_OP_COUNT].name;
     bench want, got;
-    build(&want, op, variant);
-    build(&got, op, variant);
+    build(&want, op, variant, fuse);
+    build(&got, op, variant, fuse);
     snprintf(what, sizeof what, "%s %d%s", name, variant, fuse ? " fused" : "");
     prepare(&want, reference, fuse);
     prepare(&got, device, fuse);
@@ -463,7 +549,7 @@ static void check_device(dt_device *device, double tolerance)
     must(dt_device_cpu_f64(1, &reference));
     for (int op = 0; op < DT_OP_COUNT + LARGER; op++) {
         bench probe;
-        for (int variant = 0; repeats(op) && build(&probe, op, variant); variant++) {
+        for (int variant = 0; repeats(op) && build(&probe, op, variant, false); variant++) {
             dt_graph_destroy(probe.g);
             for (int fuse = 0; fuse < 2; fuse++) check(&reference, device, op, variant, fuse, tolerance);
         }

@@ -11,6 +11,7 @@
 
 #define EMULATED DT_BINARY_DIR "/tests/emulate/dtrain"
 #define LORA "delta { name: \"d\" lora { rank: 4 alpha: 8 dropout: 0.1 } target: \"re:.*_proj\" } "
+#define MERGED "delta { name: \"d\" lora { rank: 4 alpha: 8 } target: \"re:.*_proj\" } "
 #define FISH "delta { name: \"d\" fish { keep: 0.02 samples: 4 } } "
 #define BITFIT "delta { name: \"d\" bitfit {} } "
 #define FULL "delta { name: \"d\" full {} } "
@@ -67,6 +68,12 @@ static void check(const char *backbone, const char *text)
 Test(cuda, lora_trains_as_on_the_cpu)
 {
     check(RUN_STORIES, LORA ADAMW);
+}
+
+/* Without dropout q, k and v read one value, gate and up another: their first products are one. */
+Test(cuda, merged_lora_trains_as_on_the_cpu)
+{
+    check(RUN_STORIES, MERGED ADAMW);
 }
 
 Test(cuda, fish_trains_as_on_the_cpu)

@@ -104,6 +104,13 @@ static void check_more_ranks_than_kv_heads(const char *config, const char *backb
     run_compare("one", "tensor", TOLERANCE, TOLERANCE);
 }
 
+/* Two at every linear: their A are merged, those of o and down split over the tensor ranks along what they read. */
+Test(train_layouts, two_loras)
+{
+    check_layouts(LORA "delta { name: \"e\" lora { rank: 3 alpha: 6 } target: \"re:.*_proj\" } " TRAIN
+                       "optim { sgd { lr: 0.05 } clip_norm: 0 }");
+}
+
 Test(train_layouts, lora_with_more_ranks_than_kv_heads)
 {
     check_more_ranks_than_kv_heads(LORA TRAIN SGD, "kv4");

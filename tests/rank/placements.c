@@ -11,6 +11,7 @@
 #include "op/gelu.h"
 #include "op/layernorm.h"
 #include "op/matmul.h"
+#include "op/parts.h"
 #include "op/rmsnorm.h"
 #include "op/rope.h"
 #include "op/swiglu.h"
@@ -101,6 +102,21 @@ static dt_val make_add(const setting *s)
     return dt_add(s->g, matrix(s, 0), matrix(s, 1));
 }
 
+/* Two operands one behind the other; parts of one: along the dimension that the variant says. */
+static dt_val make_concat(const setting *s)
+{
+    const dt_parts_attr attr = {s->variant, 2, DT_TYPE_ACT, {WIDTH, WIDTH}};
+    return dt_concat(s->g, &attr, (dt_val[]){matrix(s, 0), matrix(s, 1)});
+}
+
+static dt_val make_parts(const setting *s)
+{
+    const dt_parts_attr attr = {s->variant, 2, DT_TYPE_ACT, {WIDTH / 2, WIDTH / 2}};
+    dt_val part[DT_MAX_PARTS];
+    dt_parts(s->g, matrix(s, 0), &attr, part);
+    return dt_swiglu(s->g, part[0], part[1]);
+}
+
 static dt_val make_swiglu(const setting *s)
 {
     return dt_swiglu(s->g, matrix(s, 0), matrix(s, 1));
@@ -186,6 +202,8 @@ static const struct {
 } cases[] = {
     {"matmul", make_matmul, 4, {"r01p", "r01p", "-r01p"}},
     {"add", make_add, 1, {"r01p", "r01p", "-"}},
+    {"concat", make_concat, 2, {"r01p", "r01p", "-"}},
+    {"parts", make_parts, 2, {"r01p", "-", "-"}},
     {"swiglu", make_swiglu, 1, {"r01p", "r01p", "-"}},
     {"bias", make_bias, 1, {"r01p", "r0", "-"}},
     {"rmsnorm", make_rmsnorm, 1, {"r01p", "r0", "-"}},
@@ -238,8 +256,8 @@ static void fill_parameters(outcome *o)
 static void run(outcome *o, size_t which, setting s, const dt_mesh *mesh, bool sequence, bool fuse)
 {
     *o = (outcome){0};
-    float weight[N * WIDTH];
-    for (int i = 0; i < N * WIDTH; i++) weight[i] = dt_rng_normal(2, DT_RNG_INIT, 0, (uint64_t)i);
+    float weight[2 * N * WIDTH]; /* of the largest result */
+    for (int i = 0; i < 2 * N * WIDTH; i++) weight[i] = dt_rng_normal(2, DT_RNG_INIT, 0, (uint64_t)i);
     must(dt_graph_create(&o->g));
     o->g->tokens = N;
     o->g->sequence = sequence;

@@ -211,15 +211,15 @@ Test(graph_build, prune_keeps_who_writes_a_persistent_value, .init = begin, .fin
     const int64_t two[] = {2, 2};
     dt_val acc = dt_graph_state(g, "acc", DT_TYPE_ACC, 2, two, DT_NO_SPLIT);
     dt_val a = dt_scale(g, x, 1), sum = dt_accumulate(g, acc, dt_matmul(g, a, x, false, true, 1, DT_TYPE_ACC));
-    /* a product written into what the first one wrote: the same storage, two steps away */
-    dt_val again = dt_matmul_add(g, x, x, sum, false, true, 1);
+    /* added to what the first one wrote: the same storage, two steps away */
+    dt_val again = dt_accumulate(g, sum, dt_matmul(g, x, x, false, true, 1, DT_TYPE_ACC));
     dt_val aside = dt_matmul(g, x, x, false, true, 1, DT_TYPE_ACC); /* a temporary of its own */
     dt_val lost = dt_matmul_add(g, x, x, aside, false, true, 1);
     dt_graph_prune(g);
     cr_assert(!g->node[node_of(again)].dead);
     cr_assert(!g->node[node_of(sum)].dead);
     cr_assert(!g->node[node_of(a)].dead);
-    cr_assert(g->node[node_of(lost)].dead, "in place of a temporary that nobody reads");
+    cr_assert(g->node[node_of(lost)].dead, "a sum with a temporary that nobody reads");
     cr_assert(g->node[node_of(aside)].dead);
 }
 

@@ -86,7 +86,7 @@ Test(graph_shard, sequence_parallelism_scatters_and_gathers)
             cr_assert_eq(b.gather[WIDE], 2 * layers);
             cr_assert_eq(f.gather[NARROW], 5 * layers, "q, k, v, gate, up");
             cr_assert_eq(f.scatter[NARROW], 0);
-            cr_assert_eq(b.scatter[NARROW], 7 * layers);
+            cr_assert_eq(b.scatter[NARROW], 4 * layers, "q, k and v; o; gate and up; down");
             cr_assert_eq(b.gather[NARROW], 2 * layers, "o, down");
             cr_assert_eq(f.reduce[WIDE] + f.reduce[NARROW] + b.reduce[WIDE] + b.reduce[NARROW], 0);
             tiny_close(&t);
@@ -234,15 +234,21 @@ static bool is_partial(dt_val v, int axis)
 /* A partial operand belongs to an op that is linear in it, with partners that let it. */
 static void check_partial_sums(const dt_node *n, int a)
 {
-    static const dt_op *const linear[] = {&dt_op_scale,      &dt_op_rope, &dt_op_dropout,       &dt_op_accumulate,
-                                          &dt_op_gather,     &dt_op_sum,  &dt_op_sampled_wgrad, &dt_op_bias_grad,
-                                          &dt_op_all_gather, &dt_op_slice};
+    static const dt_op *const linear[] = {&dt_op_scale,      &dt_op_rope,  &dt_op_dropout,       &dt_op_accumulate,
+                                          &dt_op_gather,     &dt_op_sum,   &dt_op_sampled_wgrad, &dt_op_bias_grad,
+                                          &dt_op_all_gather, &dt_op_slice, &dt_op_parts};
     int partial = 0;
     for (int k = 0; k < n->nin; k++) partial += is_partial(n->in[k], a);
     if (partial == 0) return;
     if (n->op == &dt_op_all_reduce || n->op == &dt_op_reduce_scatter || n->op == &dt_op_lse_finish) return;
     if (n->op == &dt_op_add) {
         cr_assert_eq(partial, 2, "a partial sum is added to one that is not");
+        return;
+    }
+    if (n->op == &dt_op_concat) {
+        for (int k = 0; k < n->nin; k++)
+            cr_assert(n->in[k] == DT_NONE || is_partial(n->in[k], a), "a partial sum beside one that is not");
+        cr_assert(is_partial(n->out[0], a));
         return;
     }
     if (n->op == &dt_op_matmul) {
@@ -295,6 +301,8 @@ static const char *const deltas[] = {
     "delta { lora { rank: 2 } target: \"re:block.*\" }",
     "delta { lora { rank: 2 dropout: 0.5 } target: \"attn.k\" target: \"ffn.down\" } delta { name: \"b\" lora { rank: "
     "3 } }",
+    "delta { lora { rank: 2 } target: \"re:.*[.](o|down)\" } delta { name: \"b\" lora { rank: 3 } target: "
+    "\"re:.*[.](o|down|q)\" }",
     "delta { bitfit { add: true } }",
     "delta { full {} }",
     "delta { fish { keep: 0.05 } }",

@@ -102,6 +102,16 @@ static inline int count_nodes(const dt_graph *g, const dt_op *op, bool backward)
     return n;
 }
 
+/** Bytes of what the prologue computes, each rounded up as in an arena: it is there in every micro-batch. */
+static inline int64_t prologue_bytes(const dt_graph *g)
+{
+    int64_t bytes = 0;
+    DT_FOR_NODES (g, i)
+        for (int k = 0; k < g->node[i].nout && g->node[i].program == DT_PROLOGUE; k++)
+            if (g->node[i].out[k] != DT_NONE) bytes += (dt_value_local_count(g, g->node[i].out[k]) * 4 + 63) / 64 * 64;
+    return bytes;
+}
+
 /** The value of a name that must be there. */
 static inline dt_val value_named(const dt_graph *g, const char *name)
 {
