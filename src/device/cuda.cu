@@ -271,6 +271,7 @@ static dt_status open_gpu(dt_cuda *cuda)
                        cuda->index, gpu.name, gpu.major, gpu.minor);
     snprintf(cuda->name, sizeof cuda->name, "%s", gpu.name);
     cuda->processors = gpu.multiProcessorCount;
+    cuda->capability = 10 * gpu.major + gpu.minor;
     DT_TRY(dt_cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
     for (int i = 0; i < DT_CUDA_PIECES; i++) {
         DT_TRY(dt_cuda_check(cudaMallocHost(&cuda->piece[i].data, DT_CUDA_PIECE_BYTES), "cudaMallocHost"));

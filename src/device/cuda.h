@@ -14,6 +14,7 @@ typedef struct dt_cuda {
     int index;           /* of the GPU */
     char name[256];      /* of the GPU: "NVIDIA H200" */
     int processors;      /* streaming multiprocessors */
+    int capability;      /* compute capability: 90 is 9.0 */
     cudaStream_t stream; /* of everything that a step does */
     cublasLtHandle_t lt;
     void *lt_workspace;                  /* [DT_CUDA_LT_BYTES] */

@@ -182,11 +182,12 @@ int main(int argc, char **argv)
     static const struct {
         const char *how, *kernels;
         int bf16;
-    } ways[] = {{"fp32", "own", 0},
-                {"bf16 on tensor cores", "own", 1},
+    } ways[] = {{"fp32", "mma", 0},
+                {"bf16 on tensor cores", "mma", 1},
+                {"bf16 on Hopper's warpgroups", "wgmma", 1},
                 {"bf16 without tensor cores", "simple", 1},
                 {"bf16 by cuDNN where it can", "cudnn", 1}};
-    for (int i = 0; i < (on_cpu ? 1 : 4); i++) {
+    for (int i = 0; i < (on_cpu ? 1 : 5); i++) {
         dt_device device;
         setenv("DTRAIN_ATTENTION", ways[i].kernels, 1);
         const dt_status st = on_cpu ? dt_device_cpu(1, &device) : dt_device_cuda(0, ways[i].bf16, &device);
