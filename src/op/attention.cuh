@@ -55,6 +55,7 @@ size_t dt_cuda_attention_mma_workspace(const dt_call *call);
 /** attention_wgmma_cuda.cu, attention_wgmma_grad_cuda.cu: the same calls on warpgroups, where the GPU is a Hopper
  *  (compute capability 9.0 and no other: these instructions have no successors). The workspace is the same. */
 dt_status dt_cuda_attention_wgmma(const dt_call *call, const shape *s);
+dt_status dt_cuda_attention_wgmma_grad(const dt_call *call, const shape *s);
 #ifdef DT_CUDNN
 /** attention_cudnn_cuda.cu: forward by cuDNN if DTRAIN_ATTENTION=cudnn asks for it and cuDNN has a plan; taken: it did.
  *  For what tensor cores take. */

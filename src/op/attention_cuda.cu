@@ -350,7 +350,8 @@ dt_status DT_CUDA_KERNEL(attention_grad)(const dt_call *call)
     float *delta = (float *)call->workspace;
     if (sequences == 0) return DT_OK;
 #ifndef DT_ACT_F32
-    if (tensor_cores_take(call, s, 5)) return dt_cuda_attention_mma_grad(call, &s);
+    if (tensor_cores_take(call, s, 5))
+        return warpgroups_take(call) ? dt_cuda_attention_wgmma_grad(call, &s) : dt_cuda_attention_mma_grad(call, &s);
 #endif
     row_deltas<<<(unsigned)((tokens * s.count + WARPS - 1) / WARPS), THREADS, 0, stream_of(call)>>>(s, tokens * s.count,
                                                                                                     dout, o, delta);

@@ -77,10 +77,11 @@ struct ring {
     {
         barrier_wait(empty + 8 * stage, parity ^ 1);
     }
-    /** By one lane of each reading warp. */
-    __device__ void release(void) const
+    /** By all reading warps, when they need this place no more. */
+    __device__ void release(int place) const
     {
-        if (threadIdx.x % 32 == 0) barrier_arrive(empty + 8 * stage);
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) barrier_arrive(empty + 8 * place);
     }
     __device__ shared_at filling(void) const
     {

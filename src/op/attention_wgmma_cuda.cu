@@ -196,7 +196,7 @@ static __global__ void __launch_bounds__(plan<D>::threads, 1)
     wgmma_commit();
     wgmma_wait<0>();
     hold(score);
-    kr.release();
+    kr.release(kr.stage);
     kr.next();
     hide_some(key);
     weigh(w, score, correction, c);
@@ -218,14 +218,14 @@ static __global__ void __launch_bounds__(plan<D>::threads, 1)
         if (group != p::groups - 1 || i < b.tiles - 1) turn_give<p::groups>(group);
         wgmma_wait<1>(); // the scores are there
         hold(score);
-        kr.release();
+        kr.release(kr.stage);
         kr.next();
         hide_some(key);
         weigh(w, score, correction, c);
         if (i + 1 < b.tiles) kr.wait_full(); // here, as a branch keeps what is above it above the next wait
         wgmma_wait<0>();                     // and the sums
         hold(acc);
-        vr.release();
+        vr.release(vr.stage);
         vr.next();
         group_round(score, weights);
 #pragma unroll

@@ -1,0 +1,398 @@
+/* HEADER */
+#ifndef DT_ACT_F32
+#include "op/attention_facts.cuh"
+#include "op/attention_wgmma.cuh"
+
+enum { GROUPS = 2, /* warpgroups that compute; one more fetches */ THREADS = GROUP * (GROUPS + 1) };
+enum { FETCHING = 24, COMPUTING = 240 /* registers of a thread */ };
+
+/* Weights of scores: 2^(c score - lse), lse in base 2. */
+static __device__ inline float weight(float score, float c, float lse)
+{
+    return exp2_of(score * c - lse);
+}
+
+/* ---- dq ---- */
+
+/* How a block of grad_queries divides its work: 64 queries to a warpgroup. */
+template <int D>
+struct queries_plan {
+    static constexpr int queries = GROUP_ROWS * GROUPS;
+    static constexpr int keys = D <= 64 ? 128 : 64;               /* at once: 64 or 32 registers of scores */
+    static constexpr int key_stages = 3, value_stages = 2;        /* keys are needed for longer */
+    static constexpr int own = swizzled_bytes(GROUP_ROWS, D);     /* of q, then of do; a warpgroup after the other */
+    static constexpr int tile = swizzled_bytes(keys, D);          /* of k, then of v */
+    static constexpr int barriers = 2 * GROUPS * own + (key_stages + value_stages) * tile;
+    static constexpr int sights = barriers + 8 + ring<key_stages>::bytes + ring<value_stages>::bytes;
+    static constexpr int bytes = TILES_SLACK + sights + queries / 32 * (int)sizeof(int2);
+};
+
+/* grid: heads of all sequences x blocks of queries, the last and longest first. */
+template <int D>
+static __global__ void __launch_bounds__(THREADS, 1)
+    grad_queries(shape s, float c, const __grid_constant__ CUtensorMap dout, const __grid_constant__ CUtensorMap q,
+                 const __grid_constant__ CUtensorMap k, const __grid_constant__ CUtensorMap v, const int32_t *pos,
+                 facts f, bf16 *dq)
+{
+    extern __shared__ uint4 shared[];
+    typedef queries_plan<D> p;
+    char *memory = tiles_begin(shared);
+    int2 *sights = (int2 *)(memory + p::sights);
+    const shared_at tiles = shared_address(memory), ready = tiles + p::barriers;
+    const shared_at k_tiles = tiles + 2 * GROUPS * p::own, v_tiles = k_tiles + p::key_stages * p::tile;
+    const int head = (int)(blockIdx.x % s.count), sequence = (int)(blockIdx.x / s.count), warp = (int)threadIdx.x / 32;
+    const int at = (int)(gridDim.y - 1 - blockIdx.y) * p::queries, end = min(at + p::queries, (int)s.seq);
+    const int64_t token = sequence * s.seq;
+    ring<p::key_stages> kr(ready + 8);
+    ring<p::value_stages> vr(ready + 8 + ring<p::key_stages>::bytes);
+
+    if (threadIdx.x == 0) {
+        barrier_init(ready, 1);
+        kr.init(4 * GROUPS);
+        vr.init(4 * GROUPS);
+        barrier_init_done();
+    }
+    if (warp < p::queries / 32) {
+        const int2 see = sight_of(s, pos + token, at + 32 * warp);
+        if (threadIdx.x % 32 == 0) sights[warp] = see;
+    }
+    __syncthreads();
+    int lowest = sights[0].x;
+    for (int i = 1; i < p::queries / 32; i++) lowest = min(lowest, sights[i].x);
+    const int last = (end - 1) / p::keys, count = last - lowest / p::keys + 1; // tiles, the last first
+
+    if (group_number() == GROUPS) {
+        registers_give<FETCHING>();
+        if (threadIdx.x % GROUP != 0) return;
+        const int kv = (int)((s.first + head) / s.group - s.kv_first);
+        barrier_expect(ready, 2 * GROUPS * p::own);
+        for (int i = 0; i < GROUPS; i++) {
+            const shared_at to = tiles + (shared_at)(2 * i * p::own);
+            fetch_tile<D, GROUP_ROWS>(to, &q, head, at + GROUP_ROWS * i, sequence, ready);
+            fetch_tile<D, GROUP_ROWS>(to + p::own, &dout, head, at + GROUP_ROWS * i, sequence, ready);
+        }
+        for (int i = 0; i < count; i++) {
+            kr.wait_empty();
+            barrier_expect(kr.filling(), p::tile);
+            fetch_tile<D, p::keys>(k_tiles + (shared_at)(kr.stage * p::tile), &k, kv, (last - i) * p::keys, sequence,
+                                   kr.filling());
+            kr.next();
+            vr.wait_empty();
+            barrier_expect(vr.filling(), p::tile);
+            fetch_tile<D, p::keys>(v_tiles + (shared_at)(vr.stage * p::tile), &v, kv, (last - i) * p::keys, sequence,
+                                   vr.filling());
+            vr.next();
+        }
+        return;
+    }
+    registers_take<COMPUTING>();
+    const int group = group_number(), mine = at + GROUP_ROWS * group;
+    const int highest = max(sights[2 * group].y, sights[2 * group + 1].y);
+    const shared_at own = tiles + (shared_at)(2 * group * p::own);
+    const uint64_t queries = operand(own, 0), douts = operand(own + p::own, 0), keys = operand(k_tiles, 0);
+    const uint64_t rows_of_keys = operand(k_tiles, p::keys * TILE_ROW), values = operand(v_tiles, 0);
+    int first[2], row[2];
+    float acc[D / 8][4], score[p::keys / 8][4], dp[p::keys / 8][4], lse[2], delta[2];
+    uint32_t ds[p::keys / 16][4];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        row[h] = mine + group_row(h);
+        first[h] = row[h] < s.seq ? (int)first_key(s, pos + token, row[h]) : 0;
+        const int64_t fact = ((int64_t)sequence * s.count + head) * f.padded + row[h];
+        lse[h] = f.lse[fact], delta[h] = f.delta[fact];
+    }
+#pragma unroll
+    for (int n = 0; n < D / 8; n++) acc[n][0] = acc[n][1] = acc[n][2] = acc[n][3] = 0;
+
+    /* Asks for the scores and the dp of the tile that the rings stand at. */
+    auto ask = [&] {
+        wgmma_fence();
+        group_scores<D, GROUP_ROWS, p::keys>(score, queries, operand_at(keys, kr.stage * p::tile));
+        wgmma_commit();
+        group_scores<D, GROUP_ROWS, p::keys>(dp, douts, operand_at(values, vr.stage * p::tile));
+        wgmma_commit();
+    };
+    auto weigh = [&](int key) {
+        if (key + p::keys - 1 > mine || key < highest) {
+            const int from[2] = {first[0] - key, first[1] - key}, to[2] = {row[0] - key, row[1] - key};
+            hide(score, from, to);
+        }
+#pragma unroll
+        for (int n = 0; n < p::keys / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) score[n][i] = weight(score[n][i], c, lse[i / 2]);
+    };
+    auto derive = [&] {
+#pragma unroll
+        for (int n = 0; n < p::keys / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) score[n][i] *= dp[n][i] - delta[i / 2];
+    };
+
+    int key = last * p::keys, before = 0; // the keys' stage of the tile before
+    barrier_wait(ready, 0);
+    kr.wait_full();
+    vr.wait_full();
+    ask();
+    wgmma_wait<1>();
+    hold(score);
+    weigh(key);
+    wgmma_wait<0>();
+    hold(dp);
+    vr.release(vr.stage);
+    derive();
+    group_round(score, ds);
+    kr.next();
+    vr.next();
+    if (count > 1) {
+        kr.wait_full();
+        vr.wait_full();
+    }
+    for (int i = 1; i < count; i++) {
+        key -= p::keys;
+        hold(acc);
+        ask();
+        group_accumulate(acc, ds, operand_at(rows_of_keys, before * p::tile));
+        wgmma_commit();
+        wgmma_wait<2>(); // the scores are there
+        hold(score);
+        weigh(key);
+        const int now = kr.stage;
+        kr.next();
+        if (i + 1 < count) kr.wait_full(); // here, as a branch keeps what is above it above the next wait
+        wgmma_wait<1>();                   // dp too
+        hold(dp);
+        vr.release(vr.stage);
+        derive();
+        vr.next();
+        if (i + 1 < count) vr.wait_full(); // as above
+        wgmma_wait<0>();                   // and the sums
+        hold(acc);
+        kr.release(before);
+        before = now;
+        group_round(score, ds);
+    }
+    hold(acc);
+    wgmma_fence();
+    group_accumulate(acc, ds, operand_at(rows_of_keys, before * p::tile));
+    wgmma_commit();
+    wgmma_wait<0>();
+    hold(acc);
+    named_wait(1 + group, GROUP); // no warp of the group reads its queries any more
+    const float factor[2] = {s.scale, s.scale};
+    group_store(acc, factor, (bf16 *)(memory + 2 * group * p::own), dq + (token + mine) * s.ldq + head * s.width, s.ldq,
+                (int)s.seq - mine, (int)s.width);
+}
+
+/* ---- dk and dv ---- */
+
+/* How a block of grad_keys divides its work: 64 keys to a warpgroup. */
+template <int D>
+struct keys_plan {
+    static constexpr int keys = GROUP_ROWS * GROUPS;
+    static constexpr int queries = D <= 64 ? 128 : 64; /* at once: 64 or 32 registers of scores */
+    static constexpr int spans = queries / SPAN_QUERIES, stages = 3;
+    static constexpr int own = swizzled_bytes(GROUP_ROWS, D); /* of k, then of v; a warpgroup after the other */
+    static constexpr int tile = swizzled_bytes(queries, D);   /* of q, then of do */
+    static constexpr int fact = queries * (int)sizeof(float); /* lse, then delta, then low */
+    static constexpr int facts = 2 * GROUPS * own + 2 * stages * tile;
+    static constexpr int passing = facts + 3 * stages * fact; /* int2 a stage */
+    static constexpr int barriers = passing + stages * (int)sizeof(int2);
+    static constexpr int bytes = TILES_SLACK + barriers + 8 + ring<stages>::bytes;
+};
+
+/* What passes by in a stage: its first query (-1: no more comes), and the highest of its queries' first keys. */
+typedef int2 passing;
+
+/* grid: kv heads of all sequences x blocks of keys, the first and longest first. */
+template <int D, bool DK, bool DV>
+static __global__ void __launch_bounds__(THREADS, 1)
+    grad_keys(shape s, float c, const __grid_constant__ CUtensorMap dout, const __grid_constant__ CUtensorMap q,
+              const __grid_constant__ CUtensorMap k, const __grid_constant__ CUtensorMap v, facts f, bf16 *dk, bf16 *dv)
+{
+    extern __shared__ uint4 shared[];
+    typedef keys_plan<D> p;
+    char *memory = tiles_begin(shared);
+    const shared_at tiles = shared_address(memory), ready = tiles + p::barriers;
+    const shared_at passing_tiles = tiles + 2 * GROUPS * p::own;
+    passing *passes = (passing *)(memory + p::passing);
+    const int kv = (int)(blockIdx.x % s.kv_count), sequence = (int)(blockIdx.x / s.kv_count);
+    const int at = (int)blockIdx.y * p::keys;
+    const int64_t token = sequence * s.seq;
+    ring<p::stages> r(ready + 8);
+
+    if (threadIdx.x == 0) {
+        barrier_init(ready, 1);
+        r.init(4 * GROUPS);
+        barrier_init_done();
+    }
+    __syncthreads();
+
+    if (group_number() == GROUPS) {
+        registers_give<FETCHING>();
+        if (threadIdx.x % GROUP != 0) return;
+        barrier_expect(ready, 2 * GROUPS * p::own);
+        for (int i = 0; i < GROUPS; i++) {
+            const shared_at to = tiles + (shared_at)(2 * i * p::own);
+            fetch_tile<D, GROUP_ROWS>(to, &k, kv, at + GROUP_ROWS * i, sequence, ready);
+            fetch_tile<D, GROUP_ROWS>(to + p::own, &v, kv, at + GROUP_ROWS * i, sequence, ready);
+        }
+        const int2 *span = f.span + (int64_t)sequence * f.padded / SPAN_QUERIES;
+        int head = 0, end = 0;
+        heads_of_kv(s, kv, &head, &end);
+        for (; head < end; head++)
+            for (int query = at / p::queries * p::queries; query < s.seq; query += p::queries) {
+                int2 see = span[query / SPAN_QUERIES];
+                if (p::spans == 2) {
+                    const int2 second = span[query / SPAN_QUERIES + 1];
+                    see = make_int2(min(see.x, second.x), max(see.y, second.y));
+                }
+                if (see.x >= at + p::keys) continue; // none of them sees these keys
+                const int64_t low = (int64_t)sequence * f.padded + query;
+                const int64_t fact = ((int64_t)sequence * s.count + head) * f.padded + query;
+                const shared_at to = passing_tiles + (shared_at)(r.stage * 2 * p::tile);
+                const shared_at known = tiles + (shared_at)(p::facts + r.stage * 3 * p::fact);
+                r.wait_empty();
+                passes[r.stage] = make_int2(query, see.y);
+                barrier_expect(r.filling(), 2 * p::tile + 3 * p::fact);
+                fetch_tile<D, p::queries>(to, &q, head, query, sequence, r.filling());
+                fetch_tile<D, p::queries>(to + p::tile, &dout, head, query, sequence, r.filling());
+                fetch_piece(known, f.lse + fact, p::fact, r.filling());
+                fetch_piece(known + p::fact, f.delta + fact, p::fact, r.filling());
+                fetch_piece(known + 2 * p::fact, f.low + low, p::fact, r.filling());
+                r.next();
+            }
+        r.wait_empty();
+        passes[r.stage] = make_int2(-1, 0);
+        barrier_arrive(r.filling());
+        return;
+    }
+    registers_take<COMPUTING>();
+    const int group = group_number(), mine = at + GROUP_ROWS * group;
+    const shared_at own = tiles + (shared_at)(2 * group * p::own);
+    const uint64_t keys = operand(own, 0), values = operand(own + p::own, 0);
+    const uint64_t queries = operand(passing_tiles, 0), douts = operand(passing_tiles + p::tile, 0);
+    const uint64_t rows_of_queries = operand(passing_tiles, p::queries * TILE_ROW);
+    const uint64_t rows_of_douts = operand(passing_tiles + p::tile, p::queries * TILE_ROW);
+    const int row[2] = {mine + group_row(0), mine + group_row(1)};
+    float acc_k[D / 8][4], acc_v[D / 8][4], score[p::queries / 8][4], dp[p::queries / 8][4];
+    uint32_t weights[p::queries / 16][4], ds[p::queries / 16][4];
+#pragma unroll
+    for (int n = 0; n < D / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) acc_k[n][i] = acc_v[n][i] = 0;
+
+    barrier_wait(ready, 0);
+    for (;; r.next()) {
+        r.wait_full();
+        const passing now = passes[r.stage];
+        if (now.x < 0) break;
+        const float *lse = (const float *)(memory + p::facts + r.stage * 3 * p::fact), *delta = lse + p::queries;
+        const int *low = (const int *)(delta + p::queries);
+        const int at_stage = r.stage * 2 * p::tile;
+        wgmma_fence();
+        group_scores<D, GROUP_ROWS, p::queries>(score, keys, operand_at(queries, at_stage));
+        wgmma_commit();
+        if (DK) {
+            group_scores<D, GROUP_ROWS, p::queries>(dp, values, operand_at(douts, at_stage));
+            wgmma_commit();
+        }
+        wgmma_wait<DK ? 1 : 0>(); // the scores are there
+        hold(score);
+        if (now.x < mine + GROUP_ROWS - 1 || now.y > mine) { // some are hidden
+#pragma unroll
+            for (int n = 0; n < p::queries / 8; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    const int column = mma_column(n, i), from = low[column];
+                    if ((row[i / 2] > now.x + column) | (row[i / 2] < from)) score[n][i] = -INFINITY;
+                }
+        }
+#pragma unroll
+        for (int n = 0; n < p::queries / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) score[n][i] = weight(score[n][i], c, lse[mma_column(n, i)]);
+        if (DV) {
+            group_round(score, weights);
+            hold(acc_v);
+            wgmma_fence();
+            group_accumulate(acc_v, weights, operand_at(rows_of_douts, at_stage));
+            wgmma_commit();
+        }
+        if (DK) {
+            wgmma_wait<DV ? 1 : 0>(); // dp is there
+            hold(dp);
+#pragma unroll
+            for (int n = 0; n < p::queries / 8; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) score[n][i] *= dp[n][i] - delta[mma_column(n, i)];
+            group_round(score, ds);
+            hold(acc_k);
+            wgmma_fence();
+            group_accumulate(acc_k, ds, operand_at(rows_of_queries, at_stage));
+            wgmma_commit();
+        }
+        wgmma_wait<0>();
+        if (DK) hold(acc_k);
+        if (DV) hold(acc_v);
+        r.release(r.stage);
+    }
+    named_wait(1 + group, GROUP); // no warp of the group reads its keys and values any more
+    const float whole[2] = {1, 1}, scaled[2] = {s.scale, s.scale};
+    bf16 *place = (bf16 *)(memory + 2 * group * p::own);
+    const int64_t to = (token + mine) * s.ldk + kv * s.width;
+    const int there = (int)s.seq - mine, width = (int)s.width;
+    if (DK) group_store(acc_k, scaled, place, dk + to, s.ldk, there, width);
+    if (DV) group_store(acc_v, whole, place + p::own / sizeof(bf16), dv + to, s.ldk, there, width);
+}
+
+/* ---- the call: do, q, k, v, o, lse, pos -> dq, dk, dv ---- */
+
+template <int D, bool DK, bool DV>
+static dt_status launch_keys(const dt_call *call, const shape *s, int64_t sequences, facts f)
+{
+    typedef keys_plan<D> p;
+    CUtensorMap dout, q, k, v;
+    DT_TRY(tensor_map(call->in[0].data, s->width, s->count, s->seq, sequences, p::queries, &dout));
+    DT_TRY(tensor_map(call->in[1].data, s->width, s->count, s->seq, sequences, p::queries, &q));
+    DT_TRY(tensor_map(call->in[2].data, s->width, s->kv_count, s->seq, sequences, GROUP_ROWS, &k));
+    DT_TRY(tensor_map(call->in[3].data, s->width, s->kv_count, s->seq, sequences, GROUP_ROWS, &v));
+    dim3 grid((unsigned)(s->kv_count * sequences), (unsigned)((s->seq + p::keys - 1) / p::keys));
+    auto kernel = grad_keys<D, DK, DV>;
+    DT_TRY(allow_shared(kernel, p::bytes));
+    kernel<<<grid, THREADS, p::bytes, stream_of(call)>>>(*s, s->scale * LOG2_E, dout, q, k, v, f,
+                                                        (bf16 *)call->out[1].data, (bf16 *)call->out[2].data);
+    return launched();
+}
+
+template <int D>
+static dt_status launch(const dt_call *call, const shape *s, int64_t sequences, facts f)
+{
+    typedef queries_plan<D> p;
+    const bool has_dk = call->out[1].data != NULL, has_dv = call->out[2].data != NULL;
+    if (call->out[0].data != NULL) {
+        CUtensorMap dout, q, k, v;
+        DT_TRY(tensor_map(call->in[0].data, s->width, s->count, s->seq, sequences, GROUP_ROWS, &dout));
+        DT_TRY(tensor_map(call->in[1].data, s->width, s->count, s->seq, sequences, GROUP_ROWS, &q));
+        DT_TRY(tensor_map(call->in[2].data, s->width, s->kv_count, s->seq, sequences, p::keys, &k));
+        DT_TRY(tensor_map(call->in[3].data, s->width, s->kv_count, s->seq, sequences, p::keys, &v));
+        dim3 grid((unsigned)(s->count * sequences), (unsigned)((s->seq + p::queries - 1) / p::queries));
+        DT_TRY(allow_shared(grad_queries<D>, p::bytes));
+        grad_queries<D><<<grid, THREADS, p::bytes, stream_of(call)>>>(*s, s->scale * LOG2_E, dout, q, k, v,
+                                                                      DT_IN_I32(call, 6), f, (bf16 *)call->out[0].data);
+        DT_TRY(launched());
+    }
+    if (has_dk && has_dv) return launch_keys<D, true, true>(call, s, sequences, f);
+    if (has_dk) return launch_keys<D, true, false>(call, s, sequences, f);
+    if (has_dv) return launch_keys<D, false, true>(call, s, sequences, f);
+    return DT_OK;
+}
+
+dt_status dt_cuda_attention_wgmma_grad(const dt_call *call, const shape *s)
+{
+    facts f;
+    DT_TRY(find_facts(call, s, &f));
+    const int64_t sequences = call->in[1].dim[0] / s->seq;
+    return s->width <= 64 ? launch<64>(call, s, sequences, f) : launch<128>(call, s, sequences, f);
+}
+#endif
