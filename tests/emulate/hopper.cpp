@@ -2,8 +2,9 @@
  * barriers that tell of them; after the PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate", "mbarrier",
  * "Tensors", and "Proxies".
  *
- * As late as it may be: a copy arrives when no thread can go on, one after the other in a drawn order; a product reads
- * its operands when its warp waits for it. As soon as they are asked for, their results are NaN.
+ * As late as it may be: a thread that has arrived at a barrier goes on when no other can; a copy arrives when no thread
+ * can go on, one after the other in a drawn order; a product reads its operands when its warp waits for it. As soon as
+ * they are asked for, their results are NaN.
  *
  * Two views of shared memory: what threads store, tensor cores and the copy engine see only behind a fence. A product
  * that would read something else than threads do ends the program. */
@@ -278,6 +279,7 @@ void barrier_arrive(uintptr_t at, int bytes, int line)
     b.bytes += bytes;
     b.arrivals--;
     may_end(b, line);
+    if (bytes == 0) step_aside("mbarrier.arrive", line); // what it gave away others may take at once
 }
 
 void barrier_wait(uintptr_t at, int parity, int line)

@@ -310,6 +310,14 @@ void park(const char *what, int line)
     leave();
 }
 
+static std::vector<int> aside;
+
+void step_aside(const char *what, int line)
+{
+    aside.push_back((int)(current - all));
+    park(what, line);
+}
+
 void release(int thread)
 {
     all[thread].state = READY;
@@ -404,7 +412,10 @@ static void run_block(void)
         for (uint64_t i = 0; i < turns.n; i++) any |= run_warp((int)turns.next());
         if (ended == threads) break;
         if (any) continue;
-        if (at_barrier()) open_barrier();
+        if (!aside.empty()) {
+            for (int t : aside) release(t);
+            aside.clear();
+        } else if (at_barrier()) open_barrier();
         else if (!deliver()) die("threads that wait for ever");
     }
     end_asynchronous();

@@ -15,6 +15,8 @@ int self(void);
 /** The running thread waits until another one, or deliver, releases it. */
 void park(const char *what, int line);
 void release(int thread);
+/** The running thread goes on when no other one can. */
+void step_aside(const char *what, int line);
 /** A number of the order that DT_EMULATE_SEED draws. */
 uint64_t draw(void);
 
