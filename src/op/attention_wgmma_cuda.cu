@@ -82,54 +82,18 @@ static __device__ inline void turn_give(int group)
     named_arrive(1 + (group + 1 == GROUPS ? 0 : group + 1), 2 * GROUP);
 }
 
-/* Of a block: its queries `at` .. `end`, and how many tiles of keys they see, the last first. */
-struct span {
-    int at, end, last, tiles;
-};
-
+/* Where a block's tiles lie, and which tensors' boxes they are. */
 template <int D>
-static __device__ inline span span_of(const shape &s, const int2 *sights)
-{
-    span b;
-    b.at = (int)(gridDim.y - 1 - blockIdx.y) * plan<D>::queries;
-    b.end = min(b.at + plan<D>::queries, (int)s.seq);
-    int lowest = sights[0].x;
-    for (int i = 1; i < plan<D>::queries / 32; i++) lowest = min(lowest, sights[i].x);
-    b.last = (b.end - 1) / plan<D>::keys;
-    b.tiles = b.last - lowest / plan<D>::keys + 1;
-    return b;
-}
+struct places {
+    shared_at queries, keys, values, ready, key_ring, value_ring;
 
-/* One thread fetches. */
-template <int D>
-static __device__ inline void fetch(const shape &s, const span &b, shared_at tiles, const CUtensorMap *q,
-                                    const CUtensorMap *k, const CUtensorMap *v)
-{
-    typedef plan<D> p;
-    const int head = (int)(blockIdx.x % s.count), sequence = (int)(blockIdx.x / s.count);
-    const int kv = (int)((s.first + head) / s.group - s.kv_first);
-    const shared_at ready = tiles + p::barriers, keys = tiles + p::query_bytes, values = keys + p::stages * p::tile;
-    ring<p::stages> kr(ready + 8), vr(ready + 8 + ring<p::stages>::bytes);
-    barrier_expect(ready, p::query_bytes);
-    for (int i = 0; i < p::groups; i++)
-        fetch_tile<D, GROUP_ROWS>(tiles + (shared_at)(i * p::own), q, head, b.at + GROUP_ROWS * i, sequence, ready);
-    for (int i = 0; i <= b.tiles; i++) { // values one tile behind the keys, as they are used
-        if (i < b.tiles) {
-            kr.wait_empty();
-            barrier_expect(kr.filling(), p::tile);
-            fetch_tile<D, p::keys>(keys + (shared_at)(kr.stage * p::tile), k, kv, (b.last - i) * p::keys, sequence,
-                                   kr.filling());
-            kr.next();
-        }
-        if (i > 0) {
-            vr.wait_empty();
-            barrier_expect(vr.filling(), p::tile);
-            fetch_tile<D, p::keys>(values + (shared_at)(vr.stage * p::tile), v, kv, (b.last - i + 1) * p::keys,
-                                   sequence, vr.filling());
-            vr.next();
-        }
+    __device__ places(shared_at tiles)
+    {
+        typedef plan<D> p;
+        queries = tiles, keys = tiles + p::query_bytes, values = keys + p::stages * p::tile;
+        ready = tiles + p::barriers, key_ring = ready + 8, value_ring = key_ring + ring<p::stages>::bytes;
     }
-}
+};
 
 /* grid: heads of all sequences x blocks of queries, the last and longest first. */
 template <int D>
@@ -141,35 +105,63 @@ static __global__ void __launch_bounds__(plan<D>::threads, 1)
     typedef plan<D> p;
     char *memory = tiles_begin(shared);
     int2 *sights = (int2 *)(memory + p::sights);
-    const shared_at tiles = shared_address(memory), ready = tiles + p::barriers;
-    const int head = (int)(blockIdx.x % s.count), warp = (int)threadIdx.x / 32;
-    const int64_t token = blockIdx.x / s.count * s.seq;
-    ring<p::stages> kr(ready + 8), vr(ready + 8 + ring<p::stages>::bytes);
+    const places<D> to(shared_address(memory));
+    const int head = (int)(blockIdx.x % s.count), sequence = (int)(blockIdx.x / s.count), warp = (int)threadIdx.x / 32;
+    const int kv = (int)((s.first + head) / s.group - s.kv_first);
+    const int at = (int)(gridDim.y - 1 - blockIdx.y) * p::queries, end = min(at + p::queries, (int)s.seq);
+    const int last = (end - 1) / p::keys; // tile of keys: it comes first
+    const int64_t token = sequence * s.seq;
+    ring<p::stages> kr(to.key_ring), vr(to.value_ring);
 
-    if (threadIdx.x == 0) {
-        barrier_init(ready, 1);
+    auto fetch_keys = [&](int i) {
+        barrier_expect(kr.filling(), p::tile);
+        fetch_tile<D, p::keys>(to.keys + (shared_at)(kr.stage * p::tile), &k, kv, (last - i) * p::keys, sequence,
+                               kr.filling());
+    };
+    if (threadIdx.x == p::threads - GROUP) {
+        barrier_init(to.ready, 1);
         kr.init(4 * p::groups);
         vr.init(4 * p::groups);
         barrier_init_done();
+        barrier_expect(to.ready, p::query_bytes); // these need not wait for what the queries see
+        for (int i = 0; i < p::groups; i++)
+            fetch_tile<D, GROUP_ROWS>(to.queries + (shared_at)(i * p::own), &q, head, at + GROUP_ROWS * i, sequence,
+                                      to.ready);
+        fetch_keys(0);
+        map_prefetch(&v);
     }
     if (warp < p::queries / 32) {
-        const int2 see = sight_of(s, pos + token, (int)(gridDim.y - 1 - blockIdx.y) * p::queries + 32 * warp);
+        const int2 see = sight_of(s, pos + token, at + 32 * warp);
         if (threadIdx.x % 32 == 0) sights[warp] = see;
     }
     __syncthreads();
-    const span b = span_of<D>(s, sights);
+    int lowest = sights[0].x;
+    for (int i = 1; i < p::queries / 32; i++) lowest = min(lowest, sights[i].x);
+    const int count = last - lowest / p::keys + 1;
 
     if (group_number() == p::groups) {
         registers_give<p::fetching>();
-        if (threadIdx.x % GROUP == 0) fetch<D>(s, b, tiles, &q, &k, &v);
+        if (threadIdx.x % GROUP != 0) return;
+        kr.next();
+        for (int i = 1; i <= count; i++) { // values one tile behind the keys, as they are used
+            if (i < count) {
+                kr.wait_empty();
+                fetch_keys(i);
+                kr.next();
+            }
+            vr.wait_empty();
+            barrier_expect(vr.filling(), p::tile);
+            fetch_tile<D, p::keys>(to.values + (shared_at)(vr.stage * p::tile), &v, kv, (last - i + 1) * p::keys,
+                                   sequence, vr.filling());
+            vr.next();
+        }
         return;
     }
     registers_take<p::computing>();
-    const int group = group_number(), mine = b.at + GROUP_ROWS * group;
+    const int group = group_number(), mine = at + GROUP_ROWS * group;
     const int highest = max(sights[2 * group].y, sights[2 * group + 1].y);
-    const uint64_t queries = operand(tiles + (shared_at)(group * p::own), 0);
-    const uint64_t keys = operand(tiles + p::query_bytes, 0);
-    const uint64_t values = operand(tiles + p::query_bytes + p::stages * p::tile, p::keys * TILE_ROW);
+    const uint64_t queries = operand(to.queries + (shared_at)(group * p::own), 0), keys = operand(to.keys, 0);
+    const uint64_t values = operand(to.values, p::keys * TILE_ROW);
     int first[2], row[2];
     float acc[D / 8][4], score[p::keys / 8][4], correction[2];
     uint32_t weights[p::keys / 16][4];
@@ -184,12 +176,12 @@ static __global__ void __launch_bounds__(plan<D>::threads, 1)
     for (int n = 0; n < D / 8; n++) acc[n][0] = acc[n][1] = acc[n][2] = acc[n][3] = 0;
     auto hide_some = [&](int key) {
         if (key + p::keys - 1 <= mine && key >= highest) return;
-        const int from[2] = {first[0] - key, first[1] - key}, to[2] = {row[0] - key, row[1] - key};
-        hide(score, from, to);
+        const int low[2] = {first[0] - key, first[1] - key}, high[2] = {row[0] - key, row[1] - key};
+        hide(score, low, high);
     };
 
-    int key = b.last * p::keys;
-    barrier_wait(ready, 0);
+    int key = last * p::keys;
+    barrier_wait(to.ready, 0);
     kr.wait_full();
     wgmma_fence();
     group_scores<D, GROUP_ROWS, p::keys>(score, queries, keys);
@@ -202,9 +194,9 @@ static __global__ void __launch_bounds__(plan<D>::threads, 1)
     weigh(w, score, correction, c);
     group_round(score, weights);
 
-    if (group == p::groups - 1 && b.tiles > 1) turn_give<p::groups>(group);
-    if (b.tiles > 1) kr.wait_full();
-    for (int i = 1; i < b.tiles; i++) {
+    if (group == p::groups - 1 && count > 1) turn_give<p::groups>(group);
+    if (count > 1) kr.wait_full();
+    for (int i = 1; i < count; i++) {
         key -= p::keys;
         turn_take<p::groups>(group);
         hold(acc);
@@ -215,15 +207,15 @@ static __global__ void __launch_bounds__(plan<D>::threads, 1)
         wgmma_fence();
         group_accumulate(acc, weights, operand_at(values, vr.stage * p::tile));
         wgmma_commit();
-        if (group != p::groups - 1 || i < b.tiles - 1) turn_give<p::groups>(group);
+        if (group != p::groups - 1 || i < count - 1) turn_give<p::groups>(group);
         wgmma_wait<1>(); // the scores are there
         hold(score);
         kr.release(kr.stage);
         kr.next();
         hide_some(key);
         weigh(w, score, correction, c);
-        if (i + 1 < b.tiles) kr.wait_full(); // here, as a branch keeps what is above it above the next wait
-        wgmma_wait<0>();                     // and the sums
+        if (i + 1 < count) kr.wait_full(); // here, as a branch keeps what is above it above the next wait
+        wgmma_wait<0>();                   // and the sums
         hold(acc);
         vr.release(vr.stage);
         vr.next();

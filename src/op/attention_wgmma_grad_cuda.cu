@@ -18,10 +18,11 @@ static __device__ inline float weight(float score, float c, float lse)
 template <int D>
 struct queries_plan {
     static constexpr int queries = GROUP_ROWS * GROUPS;
-    static constexpr int keys = D <= 64 ? 128 : 64;               /* at once: 64 or 32 registers of scores */
-    static constexpr int key_stages = 3, value_stages = 2;        /* keys are needed for longer */
-    static constexpr int own = swizzled_bytes(GROUP_ROWS, D);     /* of q, then of do; a warpgroup after the other */
-    static constexpr int tile = swizzled_bytes(keys, D);          /* of k, then of v */
+    static constexpr int keys = D <= 64 ? 128 : 64;           /* at once: 64 or 32 registers of scores */
+    static constexpr bool in_registers = D > 64;              /* the queries, too: see above */
+    static constexpr int key_stages = 3, value_stages = 2;    /* keys are needed for longer */
+    static constexpr int own = swizzled_bytes(GROUP_ROWS, D); /* of q, then of do; a warpgroup after the other */
+    static constexpr int tile = swizzled_bytes(keys, D);      /* of k, then of v */
     static constexpr int barriers = 2 * GROUPS * own + (key_stages + value_stages) * tile;
     static constexpr int sights = barriers + 8 + ring<key_stages>::bytes + ring<value_stages>::bytes;
     static constexpr int bytes = TILES_SLACK + sights + queries / 32 * (int)sizeof(int2);
@@ -46,11 +47,19 @@ static __global__ void __launch_bounds__(THREADS, 1)
     ring<p::key_stages> kr(ready + 8);
     ring<p::value_stages> vr(ready + 8 + ring<p::key_stages>::bytes);
 
-    if (threadIdx.x == 0) {
+    if (threadIdx.x == THREADS - GROUP) {
         barrier_init(ready, 1);
         kr.init(4 * GROUPS);
         vr.init(4 * GROUPS);
         barrier_init_done();
+        barrier_expect(ready, 2 * GROUPS * p::own); // these need not wait for what the queries see
+        for (int i = 0; i < GROUPS; i++) {
+            const shared_at to = tiles + (shared_at)(2 * i * p::own);
+            fetch_tile<D, GROUP_ROWS>(to, &q, head, at + GROUP_ROWS * i, sequence, ready);
+            fetch_tile<D, GROUP_ROWS>(to + p::own, &dout, head, at + GROUP_ROWS * i, sequence, ready);
+        }
+        map_prefetch(&k);
+        map_prefetch(&v);
     }
     if (warp < p::queries / 32) {
         const int2 see = sight_of(s, pos + token, at + 32 * warp);
@@ -65,12 +74,6 @@ static __global__ void __launch_bounds__(THREADS, 1)
         registers_give<FETCHING>();
         if (threadIdx.x % GROUP != 0) return;
         const int kv = (int)((s.first + head) / s.group - s.kv_first);
-        barrier_expect(ready, 2 * GROUPS * p::own);
-        for (int i = 0; i < GROUPS; i++) {
-            const shared_at to = tiles + (shared_at)(2 * i * p::own);
-            fetch_tile<D, GROUP_ROWS>(to, &q, head, at + GROUP_ROWS * i, sequence, ready);
-            fetch_tile<D, GROUP_ROWS>(to + p::own, &dout, head, at + GROUP_ROWS * i, sequence, ready);
-        }
         for (int i = 0; i < count; i++) {
             kr.wait_empty();
             barrier_expect(kr.filling(), p::tile);
@@ -90,6 +93,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
     const int highest = max(sights[2 * group].y, sights[2 * group + 1].y);
     const shared_at own = tiles + (shared_at)(2 * group * p::own);
     const uint64_t queries = operand(own, 0), douts = operand(own + p::own, 0), keys = operand(k_tiles, 0);
+    uint32_t own_queries[D / 16][4];
     const uint64_t rows_of_keys = operand(k_tiles, p::keys * TILE_ROW), values = operand(v_tiles, 0);
     int first[2], row[2];
     float acc[D / 8][4], score[p::keys / 8][4], dp[p::keys / 8][4], lse[2], delta[2];
@@ -107,7 +111,9 @@ static __global__ void __launch_bounds__(THREADS, 1)
     /* Asks for the scores and the dp of the tile that the rings stand at. */
     auto ask = [&] {
         wgmma_fence();
-        group_scores<D, GROUP_ROWS, p::keys>(score, queries, operand_at(keys, kr.stage * p::tile));
+        if constexpr (p::in_registers)
+            group_scores<D, p::keys>(score, own_queries, operand_at(keys, kr.stage * p::tile));
+        else group_scores<D, GROUP_ROWS, p::keys>(score, queries, operand_at(keys, kr.stage * p::tile));
         wgmma_commit();
         group_scores<D, GROUP_ROWS, p::keys>(dp, douts, operand_at(values, vr.stage * p::tile));
         wgmma_commit();
@@ -131,6 +137,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
 
     int key = last * p::keys, before = 0; // the keys' stage of the tile before
     barrier_wait(ready, 0);
+    if constexpr (p::in_registers) group_load<D>(own_queries, own);
     kr.wait_full();
     vr.wait_full();
     ask();
@@ -221,10 +228,12 @@ static __global__ void __launch_bounds__(THREADS, 1)
     const int64_t token = sequence * s.seq;
     ring<p::stages> r(ready + 8);
 
-    if (threadIdx.x == 0) {
+    if (threadIdx.x == THREADS - GROUP) {
         barrier_init(ready, 1);
         r.init(4 * GROUPS);
         barrier_init_done();
+        map_prefetch(&q);
+        map_prefetch(&dout);
     }
     __syncthreads();
 
@@ -361,7 +370,7 @@ static dt_status launch_keys(const dt_call *call, const shape *s, int64_t sequen
     auto kernel = grad_keys<D, DK, DV>;
     DT_TRY(allow_shared(kernel, p::bytes));
     kernel<<<grid, THREADS, p::bytes, stream_of(call)>>>(*s, s->scale * LOG2_E, dout, q, k, v, f,
-                                                        (bf16 *)call->out[1].data, (bf16 *)call->out[2].data);
+                                                         (bf16 *)call->out[1].data, (bf16 *)call->out[2].data);
     return launched();
 }
 

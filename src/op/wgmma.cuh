@@ -62,6 +62,17 @@ static __device__ inline void wgmma(float (&c)[16][4], uint64_t a, uint64_t b)
                  : "l"(a), "l"(b), "n"(ADD ? 1 : 0));
 }
 
+/** c[64,64] = a b^T (ADD: +=): `a` of 64 x 16 in registers, `b` 64 rows of 16 features. */
+template <bool ADD>
+static __device__ inline void wgmma(float (&c)[8][4], const uint32_t (&a)[4], uint64_t b)
+{
+    asm volatile("{ .reg .pred add; setp.ne.b32 add, %37, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " DT_32
+                 "}, {%32,%33,%34,%35}, %36, add, 1, 1, 0; }"
+                 : DT_SIXTEEN(c, 0), DT_SIXTEEN(c, 4)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(ADD ? 1 : 0));
+}
+
 /** c[64,64] += a b: `a` of 64 x 16 in registers, `b` 16 rows of 64 features. */
 static __device__ inline void wgmma_rows(float (&c)[8][4], const uint32_t (&a)[4], uint64_t b)
 {
@@ -156,6 +167,7 @@ static __device__ inline void named_arrive(int barrier, int threads)
 
 /* ---- the copy engine; one thread asks ---- */
 
+/** Has the map at hand when it will be needed. */
 static __device__ inline void map_prefetch(const CUtensorMap *map)
 {
     asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
@@ -228,6 +240,31 @@ static __device__ inline void group_scores(float (&c)[N][4], uint64_t a, uint64_
         const uint64_t ak = operand_at(a, within + before * A_TILE), bk = operand_at(b, within + before * B_TILE);
         if (k == 0) wgmma<false>(c, ak, bk);
         else wgmma<true>(c, ak, bk);
+    }
+}
+
+/** The same with A in registers. */
+template <int D, int B_TILE, int N>
+static __device__ inline void group_scores(float (&c)[N][4], const uint32_t (&a)[D / 16][4], uint64_t b)
+{
+#pragma unroll
+    for (int k = 0; k < D; k += 16) {
+        const int within = k % TILE_FEATURES * (int)sizeof(bf16), before = k / TILE_FEATURES * TILE_ROW;
+        const uint64_t bk = operand_at(b, within + before * B_TILE);
+        if (k == 0) wgmma<false>(c, a[k / 16], bk);
+        else wgmma<true>(c, a[k / 16], bk);
+    }
+}
+
+/** Loads A for that: the calling warp's 16 of 64 rows of a tile that is as long as they are. */
+template <int D>
+static __device__ inline void group_load(uint32_t (&a)[D / 16][4], shared_at tile)
+{
+    const int lane = threadIdx.x % 32, row = (int)(threadIdx.x % GROUP / 32) * 16 + lane % 16;
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+        const int chunk = k % 4 * 2 + lane / 16, at = (k / 4 * GROUP_ROWS + row) * TILE_ROW;
+        ldmatrix(a[k], tile + (shared_at)(at + (chunk ^ row % 8) * 16));
     }
 }
 

@@ -42,6 +42,11 @@ static inline void wgmma(float (&c)[N][4], uint64_t a, uint64_t b, EMULATE_LINE)
 {
     emulate::ask_product({&c[0][0], nullptr, a, b, 8 * N, ADD, false}, line);
 }
+template <bool ADD, int N>
+static inline void wgmma(float (&c)[N][4], const uint32_t (&a)[4], uint64_t b, EMULATE_LINE)
+{
+    emulate::ask_product({&c[0][0], a, 0, b, 8 * N, ADD, false}, line);
+}
 template <int N>
 static inline void wgmma_rows(float (&c)[N][4], const uint32_t (&a)[4], uint64_t b, EMULATE_LINE)
 {
