@@ -384,3 +384,9 @@ static dt_status module_open(int gpu, dt_cuda_precision precision, dt_device *ou
 
 extern "C" __attribute__((visibility("default")))
 const dt_cuda_module dt_cuda_module_v2 = {DT_CUDA_MODULE_VERSION, module_gpus, module_open};
+
+/** Compute capability of the device's GPU, 90 for 9.0: for tests of kernels that not every GPU has. */
+extern "C" __attribute__((visibility("default"))) int dt_cuda_capability(const dt_device *device)
+{
+    return dt_cuda_of(device)->capability;
+}
