@@ -54,9 +54,9 @@ static __device__ inline void hide(float (&score)[N][4], const int (&first)[2], 
 template <int STAGES>
 struct ring {
     shared_at full, empty; // 8 bytes a stage, one behind the other
-    int stage, parity;
+    int turn;              // below 2 STAGES: which place, and of which parity its phase is
 
-    __device__ ring(shared_at barriers) : full(barriers), empty(barriers + 8 * STAGES), stage(0), parity(0)
+    __device__ ring(shared_at barriers) : full(barriers), empty(barriers + 8 * STAGES), turn(0)
     {
     }
     static constexpr int bytes = 2 * 8 * STAGES;
@@ -69,13 +69,17 @@ struct ring {
             barrier_init(empty + 8 * i, readers);
         }
     }
+    __device__ int stage(void) const
+    {
+        return turn < STAGES ? turn : turn - STAGES;
+    }
     __device__ void wait_full(void) const
     {
-        barrier_wait(full + 8 * stage, parity);
+        barrier_wait(full + 8 * stage(), turn >= STAGES);
     }
     __device__ void wait_empty(void) const
     {
-        barrier_wait(empty + 8 * stage, parity ^ 1);
+        barrier_wait(empty + 8 * stage(), turn < STAGES);
     }
     /** By all reading warps, when they need this place no more. */
     __device__ void release(int place) const
@@ -85,11 +89,11 @@ struct ring {
     }
     __device__ shared_at filling(void) const
     {
-        return full + 8 * stage;
+        return full + 8 * stage();
     }
     __device__ void next(void)
     {
-        if (++stage == STAGES) stage = 0, parity ^= 1;
+        turn = turn + 1 < 2 * STAGES ? turn + 1 : 0;
     }
 };
 

@@ -1,27 +1,39 @@
 /* Attention on Hopper's warpgroups, forward (FlashAttention-3: Shah et al. 2024, sections 3.1 and 3.2).
  *
- * A block takes 128 queries of one head (D 128; 192 for D up to 64): 64 to each of two (three) warpgroups that compute,
- * beside one of which a single thread lets the copy engine fetch. Keys and values pass through shared memory, 128 at a
- * time, the last first, two tiles of each on the way. A warpgroup multiplies 64 x 128 scores out of shared memory into
- * registers, makes weights of them there, and multiplies these, still in registers, with the values. Every query has
- * one owner that sees the keys in order: nothing is added up across warps, and a run repeats bit by bit.
+ * An item of work is 128 queries of one head (D 128; 192 for D up to 64): 64 to each of two (three) warpgroups that
+ * compute, beside one of which a single warp lets the copy engine fetch. Keys and values pass through shared memory,
+ * 128 at a time, the last first, two tiles of each on the way. A warpgroup multiplies 64 x 128 scores out of shared
+ * memory into registers, makes weights of them there, and multiplies these, still in registers, with the values. Every
+ * query has one owner that sees the keys in order: nothing is added up across warps, and a run repeats bit by bit.
  *
  * What keeps the tensor cores busy while weights are made, half as long as the products take (D 128; D 64: as long):
  * a warpgroup asks for the next scores before it adds up the values of these, so that it makes weights while the values
- * are multiplied; and warpgroups take turns at asking, so that one makes weights while another's products run.
+ * are multiplied; warpgroups take turns at asking, so that one makes weights while another's products run; and blocks
+ * stay, one on a multiprocessor, taking item after item, so that the next one's queries and keys come while this one's
+ * results leave. Which block takes an item decides nothing but when it is done.
  *
- * Hidden keys: the block starts at its last query and ends at the lowest key that any of its queries sees; a warpgroup
+ * Hidden keys: an item starts at its last query's and ends at the lowest key that any of its queries sees; a warpgroup
  * looks at single keys only in tiles hidden in part from it.
  *
  * Work: 4 D FLOPs a visible pair of query and key. Bytes: q, k, v, o and lse once; out of the L2 cache K and V once for
- * each block. At T = 4096, D = 128, 32 heads on 8: 137 GFLOP, 0.14 ms of a Hopper's 989 TFLOP/s, against 84 MB, 0.02 ms
+ * each item. At T = 4096, D = 128, 32 heads on 8: 137 GFLOP, 0.14 ms of a Hopper's 989 TFLOP/s, against 84 MB, 0.02 ms
  * at 4.8 TB/s: bound by arithmetic. Shared memory delivers 6144 bytes to a product of 64 x 128 x 16 out of it and 4096
  * (D 64: 2048 to half as much) to one with the weights: 80 bytes a clock at the full rate of 4096 FLOPs, of 128.
  *
- * By ptxas, for sm_90a, without spills and without a product that waits for another: 168 registers at entry, 240 where
- * there is computing, and 162 KB of shared memory (D 128); 128, 160 and 90 KB (D 64): one block on a multiprocessor. */
+ * By ptxas, for sm_90a, without spills and without a product that waits for another: 168 registers at entry, 232 where
+ * there is computing, and 194 KB of shared memory (D 128); 128, 160 and 114 KB (D 64). */
 #ifndef DT_ACT_F32
 #include "op/attention_wgmma.cuh"
+
+/* What a block does next: queries from `at` on, and the tiles of keys that they see, from `last` on downwards. Of each
+ * warpgroup's queries the highest first key. */
+struct item {
+    int head, sequence, at, last, count, highest[3]; // count 0: nothing more
+};
+
+/* Items that blocks have taken beside their first ones, and blocks that have found none left. 0 between launches, which
+ * come one after the other: a device has one stream. */
+static __device__ unsigned items_taken, blocks_done;
 
 /* How a block divides its work. */
 template <int D>
@@ -31,12 +43,13 @@ struct plan {
     static constexpr int threads = GROUP * (groups + 1);
     static constexpr int keys = 128; /* at once */
     static constexpr int stages = 2;
-    static constexpr int fetching = groups == 3 ? 32 : 24, computing = groups == 3 ? 160 : 240; /* registers */
+    static constexpr int fetching = groups == 3 ? 32 : 40, computing = groups == 3 ? 160 : 232; /* registers */
     static constexpr int own = swizzled_bytes(GROUP_ROWS, D), query_bytes = groups * own;
     static constexpr int tile = swizzled_bytes(keys, D);
-    static constexpr int barriers = query_bytes + 2 * stages * tile; /* behind the tiles */
-    static constexpr int sights = barriers + 8 + 2 * ring<stages>::bytes;
-    static constexpr int bytes = TILES_SLACK + sights + queries / 32 * (int)sizeof(int2);
+    static constexpr int outputs = query_bytes + 2 * stages * tile; /* behind the tiles: a place for o */
+    static constexpr int items = outputs + query_bytes;
+    static constexpr int barriers = items + 2 * (int)sizeof(item);
+    static constexpr int bytes = TILES_SLACK + barriers + ring<2>::bytes + ring<1>::bytes + 2 * ring<stages>::bytes;
 };
 
 /* Softmax of the calling thread's two rows so far: maximum, and sum of the weights in its own columns. */
@@ -71,7 +84,6 @@ static __device__ inline void weigh(softmax &w, float (&score)[N][4], float (&co
 }
 
 /* Warpgroups take turns at asking for products: while one's run, the others compute weights. */
-template <int GROUPS>
 static __device__ inline void turn_take(int group)
 {
     named_wait(1 + group, 2 * GROUP);
@@ -82,170 +94,241 @@ static __device__ inline void turn_give(int group)
     named_arrive(1 + (group + 1 == GROUPS ? 0 : group + 1), 2 * GROUP);
 }
 
-/* Where a block's tiles lie, and which tensors' boxes they are. */
+/* Where a block's tiles lie, and the rings of what passes by. */
 template <int D>
 struct places {
-    shared_at queries, keys, values, ready, key_ring, value_ring;
+    typedef plan<D> p;
+    shared_at queries, keys, values;
+    item *items;
+    ring<2> ir;
+    ring<1> qr;
+    ring<p::stages> kr, vr;
 
-    __device__ places(shared_at tiles)
+    __device__ places(char *memory)
+        : queries(shared_address(memory)), keys(queries + p::query_bytes), values(keys + p::stages * p::tile),
+          items((item *)(memory + p::items)), ir(queries + p::barriers), qr(ir.full + ring<2>::bytes),
+          kr(qr.full + ring<1>::bytes), vr(kr.full + ring<p::stages>::bytes)
     {
-        typedef plan<D> p;
-        queries = tiles, keys = tiles + p::query_bytes, values = keys + p::stages * p::tile;
-        ready = tiles + p::barriers, key_ring = ready + 8, value_ring = key_ring + ring<p::stages>::bytes;
     }
 };
 
-/* grid: heads of all sequences x blocks of queries, the last and longest first. */
+/* A warp tells the others of item `number` of all: heads of all sequences by blocks of queries, the last and longest
+ * first. */
+template <int D>
+static __device__ inline void tell(const shape &s, places<D> &to, const int32_t *pos, unsigned number, unsigned columns,
+                                   int blocks)
+{
+    typedef plan<D> p;
+    const bool first = threadIdx.x % 32 == 0;
+    const unsigned column = number % columns, heads = (unsigned)s.count;
+    const int row = (int)(number / columns), at = (blocks - 1 - row) * p::queries;
+    const int sequence = (int)(column / heads), last = (min(at + p::queries, (int)s.seq) - 1) / p::keys;
+    item *x = &to.items[to.ir.stage()];
+    int lowest = INT32_MAX;
+    if (first) {
+        to.ir.wait_empty();
+        x->head = (int)(column % heads), x->sequence = sequence, x->at = at, x->last = last, x->count = 0;
+    }
+    if (row < blocks) {
+        int highest = 0;
+#pragma unroll 1
+        for (int i = 0; i < 2 * p::groups; i++) {
+            const int2 see = sight_of(s, pos + sequence * s.seq, at + 32 * i);
+            lowest = min(lowest, see.x), highest = max(highest, see.y);
+            if (i % 2 == 0) continue;
+            if (first) x->highest[i / 2] = highest;
+            highest = 0;
+        }
+        if (first) x->count = last - lowest / p::keys + 1;
+    }
+    if (first) barrier_arrive(to.ir.filling());
+    to.ir.next();
+    __syncwarp(); // the warp itself reads it, too
+}
+
+/* A warp takes items, tells of them, and fetches: of the keys and values of one the rest, when it has told of the next,
+ * whose queries and first keys it then fetches. */
+template <int D>
+static __device__ inline void fetch(const shape &s, places<D> &to, const int32_t *pos, unsigned columns, int blocks,
+                                    const CUtensorMap *q, const CUtensorMap *k, const CUtensorMap *v)
+{
+    typedef plan<D> p;
+    const bool first = threadIdx.x % 32 == 0;
+    int sequence = 0, last = 0, count = 0, kv = 0;
+    auto fetch_keys = [&](int i) {
+        to.kr.wait_empty();
+        barrier_expect(to.kr.filling(), p::tile);
+        fetch_tile<D, p::keys>(to.keys + (shared_at)(to.kr.stage() * p::tile), k, kv, (last - i) * p::keys, sequence,
+                               to.kr.filling());
+        to.kr.next();
+    };
+    unsigned number = blockIdx.x;
+    if (first) {
+        map_prefetch(q);
+        map_prefetch(k);
+        map_prefetch(v);
+    }
+#pragma unroll 1
+    for (;;) {
+        tell<D>(s, to, pos, number, columns, blocks);
+#pragma unroll 1
+        for (int i = 1; first && i <= count; i++) { // values one tile behind the keys, as they are used
+            if (i < count) fetch_keys(i);
+            to.vr.wait_empty();
+            barrier_expect(to.vr.filling(), p::tile);
+            fetch_tile<D, p::keys>(to.values + (shared_at)(to.vr.stage() * p::tile), v, kv, (last - i + 1) * p::keys,
+                                   sequence, to.vr.filling());
+            to.vr.next();
+        }
+        __syncwarp();
+        const item *now = &to.items[to.ir.stage() ^ 1]; // told of just now
+        const int head = now->head, at = now->at;
+        sequence = now->sequence, last = now->last, count = now->count;
+        if (count == 0) break;
+        kv = ((int)s.first + head) / (int)s.group - (int)s.kv_first;
+        if (first) {
+            number = gridDim.x + atomicAdd(&items_taken, 1u);
+            to.qr.wait_empty();
+            barrier_expect(to.qr.filling(), p::query_bytes);
+            for (int i = 0; i < p::groups; i++)
+                fetch_tile<D, GROUP_ROWS>(to.queries + (shared_at)(i * p::own), q, head, at + GROUP_ROWS * i, sequence,
+                                          to.qr.filling());
+            to.qr.next();
+            fetch_keys(0);
+        }
+        number = __shfl_sync(0xffffffffu, number, 0);
+    }
+    if (first && atomicAdd(&blocks_done, 1u) == gridDim.x - 1) items_taken = blocks_done = 0; // the last one
+}
+
+/* grid: as many blocks as multiprocessors. `columns`: heads of all sequences; `blocks`: of queries. */
 template <int D>
 static __global__ void __launch_bounds__(plan<D>::threads, 1)
-    attend(shape s, float c, const __grid_constant__ CUtensorMap q, const __grid_constant__ CUtensorMap k,
-           const __grid_constant__ CUtensorMap v, const int32_t *pos, bf16 *o, float *lse)
+    attend(shape s, float c, unsigned columns, int blocks, const __grid_constant__ CUtensorMap q,
+           const __grid_constant__ CUtensorMap k, const __grid_constant__ CUtensorMap v, const int32_t *pos, bf16 *o,
+           float *lse)
 {
     extern __shared__ uint4 shared[];
     typedef plan<D> p;
     char *memory = tiles_begin(shared);
-    int2 *sights = (int2 *)(memory + p::sights);
-    const places<D> to(shared_address(memory));
-    const int head = (int)(blockIdx.x % s.count), sequence = (int)(blockIdx.x / s.count), warp = (int)threadIdx.x / 32;
-    const int kv = (int)((s.first + head) / s.group - s.kv_first);
-    const int at = (int)(gridDim.y - 1 - blockIdx.y) * p::queries, end = min(at + p::queries, (int)s.seq);
-    const int last = (end - 1) / p::keys; // tile of keys: it comes first
-    const int64_t token = sequence * s.seq;
-    ring<p::stages> kr(to.key_ring), vr(to.value_ring);
+    places<D> to(memory);
 
-    auto fetch_keys = [&](int i) {
-        barrier_expect(kr.filling(), p::tile);
-        fetch_tile<D, p::keys>(to.keys + (shared_at)(kr.stage * p::tile), &k, kv, (last - i) * p::keys, sequence,
-                               kr.filling());
-    };
-    if (threadIdx.x == p::threads - GROUP) {
-        barrier_init(to.ready, 1);
-        kr.init(4 * p::groups);
-        vr.init(4 * p::groups);
+    if (threadIdx.x == 0) {
+        to.ir.init(4 * p::groups);
+        to.qr.init(4 * p::groups);
+        to.kr.init(4 * p::groups);
+        to.vr.init(4 * p::groups);
         barrier_init_done();
-        barrier_expect(to.ready, p::query_bytes); // these need not wait for what the queries see
-        for (int i = 0; i < p::groups; i++)
-            fetch_tile<D, GROUP_ROWS>(to.queries + (shared_at)(i * p::own), &q, head, at + GROUP_ROWS * i, sequence,
-                                      to.ready);
-        fetch_keys(0);
-        map_prefetch(&v);
-    }
-    if (warp < p::queries / 32) {
-        const int2 see = sight_of(s, pos + token, at + 32 * warp);
-        if (threadIdx.x % 32 == 0) sights[warp] = see;
     }
     __syncthreads();
-    int lowest = sights[0].x;
-    for (int i = 1; i < p::queries / 32; i++) lowest = min(lowest, sights[i].x);
-    const int count = last - lowest / p::keys + 1;
-
     if (group_number() == p::groups) {
         registers_give<p::fetching>();
-        if (threadIdx.x % GROUP != 0) return;
-        kr.next();
-        for (int i = 1; i <= count; i++) { // values one tile behind the keys, as they are used
-            if (i < count) {
-                kr.wait_empty();
-                fetch_keys(i);
-                kr.next();
-            }
-            vr.wait_empty();
-            barrier_expect(vr.filling(), p::tile);
-            fetch_tile<D, p::keys>(to.values + (shared_at)(vr.stage * p::tile), &v, kv, (last - i + 1) * p::keys,
-                                   sequence, vr.filling());
-            vr.next();
-        }
+        if (threadIdx.x % GROUP < 32) fetch<D>(s, to, pos, columns, blocks, &q, &k, &v);
         return;
     }
     registers_take<p::computing>();
-    const int group = group_number(), mine = at + GROUP_ROWS * group;
-    const int highest = max(sights[2 * group].y, sights[2 * group + 1].y);
+    const int group = group_number();
     const uint64_t queries = operand(to.queries + (shared_at)(group * p::own), 0), keys = operand(to.keys, 0);
     const uint64_t values = operand(to.values, p::keys * TILE_ROW);
-    int first[2], row[2];
     float acc[D / 8][4], score[p::keys / 8][4], correction[2];
     uint32_t weights[p::keys / 16][4];
-    softmax w;
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        row[h] = mine + group_row(h);
-        first[h] = row[h] < s.seq ? (int)first_key(s, pos + token, row[h]) : 0;
-        w.max[h] = -1e30f, w.sum[h] = 0; // finite: a tile may hide all its keys
-    }
-#pragma unroll
-    for (int n = 0; n < D / 8; n++) acc[n][0] = acc[n][1] = acc[n][2] = acc[n][3] = 0;
-    auto hide_some = [&](int key) {
-        if (key + p::keys - 1 <= mine && key >= highest) return;
-        const int low[2] = {first[0] - key, first[1] - key}, high[2] = {row[0] - key, row[1] - key};
-        hide(score, low, high);
-    };
 
-    int key = last * p::keys;
-    barrier_wait(to.ready, 0);
-    kr.wait_full();
-    wgmma_fence();
-    group_scores<D, GROUP_ROWS, p::keys>(score, queries, keys);
-    wgmma_commit();
-    wgmma_wait<0>();
-    hold(score);
-    kr.release(kr.stage);
-    kr.next();
-    hide_some(key);
-    weigh(w, score, correction, c);
-    group_round(score, weights);
+    for (;;) {
+        to.ir.wait_full();
+        const item *now = &to.items[to.ir.stage()];
+        const int head = now->head, last = now->last, count = now->count, highest = now->highest[group];
+        const int mine = now->at + GROUP_ROWS * group;
+        const int64_t token = now->sequence * s.seq;
+        to.ir.release(to.ir.stage());
+        to.ir.next();
+        if (count == 0) return;
+        int first[2], row[2];
+        softmax w;
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            row[h] = mine + group_row(h);
+            first[h] = row[h] < s.seq ? (int)first_key(s, pos + token, row[h]) : 0;
+            w.max[h] = -1e30f, w.sum[h] = 0; // finite: a tile may hide all its keys
+        }
+#pragma unroll
+        for (int n = 0; n < D / 8; n++) acc[n][0] = acc[n][1] = acc[n][2] = acc[n][3] = 0;
+        auto hide_some = [&](int key) {
+            if (key + p::keys - 1 <= mine && key >= highest) return;
+            const int low[2] = {first[0] - key, first[1] - key}, high[2] = {row[0] - key, row[1] - key};
+            hide(score, low, high);
+        };
 
-    if (group == p::groups - 1 && count > 1) turn_give<p::groups>(group);
-    if (count > 1) kr.wait_full();
-    for (int i = 1; i < count; i++) {
-        key -= p::keys;
-        turn_take<p::groups>(group);
-        hold(acc);
+        int key = last * p::keys;
+        to.qr.wait_full();
+        to.kr.wait_full();
         wgmma_fence();
-        group_scores<D, GROUP_ROWS, p::keys>(score, queries, operand_at(keys, kr.stage * p::tile));
+        group_scores<D, GROUP_ROWS, p::keys>(score, queries, operand_at(keys, to.kr.stage() * p::tile));
         wgmma_commit();
-        vr.wait_full();
-        wgmma_fence();
-        group_accumulate(acc, weights, operand_at(values, vr.stage * p::tile));
-        wgmma_commit();
-        if (group != p::groups - 1 || i < count - 1) turn_give<p::groups>(group);
-        wgmma_wait<1>(); // the scores are there
+        wgmma_wait<0>();
         hold(score);
-        kr.release(kr.stage);
-        kr.next();
+        if (count == 1) to.qr.release(0);
+        to.kr.release(to.kr.stage());
+        to.kr.next();
         hide_some(key);
         weigh(w, score, correction, c);
-        if (i + 1 < count) kr.wait_full(); // here, as a branch keeps what is above it above the next wait
-        wgmma_wait<0>();                   // and the sums
-        hold(acc);
-        vr.release(vr.stage);
-        vr.next();
         group_round(score, weights);
-#pragma unroll
-        for (int n = 0; n < D / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) acc[n][i] *= correction[i / 2];
-    }
-    vr.wait_full();
-    hold(acc);
-    wgmma_fence();
-    group_accumulate(acc, weights, operand_at(values, vr.stage * p::tile));
-    wgmma_commit();
 
-    float over_sum[2];
+        if (group == p::groups - 1 && count > 1) turn_give<p::groups>(group);
+        if (count > 1) to.kr.wait_full();
+        for (int i = 1; i < count; i++) {
+            key -= p::keys;
+            turn_take(group);
+            hold(acc);
+            wgmma_fence();
+            group_scores<D, GROUP_ROWS, p::keys>(score, queries, operand_at(keys, to.kr.stage() * p::tile));
+            wgmma_commit();
+            to.vr.wait_full();
+            wgmma_fence();
+            group_accumulate(acc, weights, operand_at(values, to.vr.stage() * p::tile));
+            wgmma_commit();
+            if (group != p::groups - 1 || i < count - 1) turn_give<p::groups>(group);
+            wgmma_wait<1>(); // the scores are there
+            hold(score);
+            if (i == count - 1) to.qr.release(0);
+            to.kr.release(to.kr.stage());
+            to.kr.next();
+            hide_some(key);
+            weigh(w, score, correction, c);
+            if (i + 1 < count) to.kr.wait_full(); // here, as a branch keeps what is above it above the next wait
+            wgmma_wait<0>();                      // and the sums
+            hold(acc);
+            to.vr.release(to.vr.stage());
+            to.vr.next();
+            group_round(score, weights);
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-        float sum = w.sum[h];
-        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-        over_sum[h] = 1 / sum;
-        if (lse != NULL && threadIdx.x % 4 == 0 && row[h] < s.seq)
-            lse[(token + row[h]) * s.count + head] = w.max[h] * s.scale + logf(sum);
+            for (int n = 0; n < D / 8; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) acc[n][i] *= correction[i / 2];
+        }
+        to.qr.next();
+        to.vr.wait_full();
+        hold(acc);
+        wgmma_fence();
+        group_accumulate(acc, weights, operand_at(values, to.vr.stage() * p::tile));
+        wgmma_commit();
+
+        float over_sum[2];
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            float sum = w.sum[h];
+            sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+            sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+            over_sum[h] = 1 / sum;
+            if (lse != NULL && threadIdx.x % 4 == 0 && row[h] < s.seq)
+                lse[(token + row[h]) * s.count + head] = w.max[h] * s.scale + logf(sum);
+        }
+        wgmma_wait<0>();
+        hold(acc);
+        to.vr.release(to.vr.stage());
+        to.vr.next();
+        group_store(acc, over_sum, (bf16 *)(memory + p::outputs + group * p::own),
+                    o + (token + mine) * s.ldq + head * s.width, s.ldq, (int)s.seq - mine, (int)s.width);
     }
-    wgmma_wait<0>();
-    hold(acc);
-    named_wait(1 + p::groups + group, GROUP); // no warp of the group reads its queries any more
-    group_store(acc, over_sum, (bf16 *)(memory + group * p::own), o + (token + mine) * s.ldq + head * s.width, s.ldq,
-                (int)s.seq - mine, (int)s.width);
 }
 
 template <int D>
@@ -257,10 +340,13 @@ static dt_status launch(const dt_call *call, const shape *s)
     DT_TRY(tensor_map(call->in[0].data, s->width, s->count, s->seq, sequences, GROUP_ROWS, &q));
     DT_TRY(tensor_map(call->in[1].data, s->width, s->kv_count, s->seq, sequences, p::keys, &k));
     DT_TRY(tensor_map(call->in[2].data, s->width, s->kv_count, s->seq, sequences, p::keys, &v));
-    dim3 grid((unsigned)(s->count * sequences), (unsigned)((s->seq + p::queries - 1) / p::queries));
+    const int64_t columns = s->count * sequences, blocks = (s->seq + p::queries - 1) / p::queries;
+    const int64_t processors = dt_cuda_of(call->device)->processors;
+    const int64_t grid = columns * blocks < processors ? columns * blocks : processors;
     DT_TRY(allow_shared(attend<D>, p::bytes));
-    attend<D><<<grid, p::threads, p::bytes, stream_of(call)>>>(*s, s->scale * LOG2_E, q, k, v, DT_IN_I32(call, 3),
-                                                               (bf16 *)call->out[0].data, (float *)call->out[1].data);
+    attend<D><<<(unsigned)grid, p::threads, p::bytes, stream_of(call)>>>(
+        *s, s->scale * LOG2_E, (unsigned)columns, (int)blocks, q, k, v, DT_IN_I32(call, 3), (bf16 *)call->out[0].data,
+        (float *)call->out[1].data);
     return launched();
 }
 

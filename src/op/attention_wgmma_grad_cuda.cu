@@ -101,12 +101,12 @@ static __global__ void __launch_bounds__(THREADS, 1)
         for (int i = 0; i < count; i++) {
             kr.wait_empty();
             barrier_expect(kr.filling(), p::tile);
-            fetch_tile<D, p::keys>(k_tiles + (shared_at)(kr.stage * p::tile), &k, kv, (last - i) * p::keys, sequence,
+            fetch_tile<D, p::keys>(k_tiles + (shared_at)(kr.stage() * p::tile), &k, kv, (last - i) * p::keys, sequence,
                                    kr.filling());
             kr.next();
             vr.wait_empty();
             barrier_expect(vr.filling(), p::tile);
-            fetch_tile<D, p::keys>(v_tiles + (shared_at)(vr.stage * p::tile), &v, kv, (last - i) * p::keys, sequence,
+            fetch_tile<D, p::keys>(v_tiles + (shared_at)(vr.stage() * p::tile), &v, kv, (last - i) * p::keys, sequence,
                                    vr.filling());
             vr.next();
         }
@@ -136,10 +136,10 @@ static __global__ void __launch_bounds__(THREADS, 1)
     auto ask = [&] {
         wgmma_fence();
         if constexpr (p::in_registers)
-            group_scores<D, p::keys>(score, own_queries, operand_at(keys, kr.stage * p::tile));
-        else group_scores<D, GROUP_ROWS, p::keys>(score, queries, operand_at(keys, kr.stage * p::tile));
+            group_scores<D, p::keys>(score, own_queries, operand_at(keys, kr.stage() * p::tile));
+        else group_scores<D, GROUP_ROWS, p::keys>(score, queries, operand_at(keys, kr.stage() * p::tile));
         wgmma_commit();
-        group_scores<D, GROUP_ROWS, p::keys>(dp, douts, operand_at(values, vr.stage * p::tile));
+        group_scores<D, GROUP_ROWS, p::keys>(dp, douts, operand_at(values, vr.stage() * p::tile));
         wgmma_commit();
     };
     auto weigh = [&](int key) {
@@ -170,7 +170,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
     weigh(key);
     wgmma_wait<0>();
     hold(dp);
-    vr.release(vr.stage);
+    vr.release(vr.stage());
     derive();
     group_round(score, ds);
     kr.next();
@@ -188,12 +188,12 @@ static __global__ void __launch_bounds__(THREADS, 1)
         wgmma_wait<2>(); // the scores are there
         hold(score);
         weigh(key);
-        const int now = kr.stage;
+        const int now = kr.stage();
         kr.next();
         if (i + 1 < count) kr.wait_full(); // here, as a branch keeps what is above it above the next wait
         wgmma_wait<1>();                   // dp too
         hold(dp);
-        vr.release(vr.stage);
+        vr.release(vr.stage());
         derive();
         vr.next();
         if (i + 1 < count) vr.wait_full(); // as above
@@ -283,10 +283,10 @@ static __global__ void __launch_bounds__(THREADS, 1)
                 if (see.x >= at + p::keys) continue; // none of them sees these keys
                 const int64_t low = (int64_t)sequence * f.padded + query;
                 const int64_t fact = ((int64_t)sequence * s.count + head) * f.padded + query;
-                const shared_at to = passing_tiles + (shared_at)(r.stage * 2 * p::tile);
-                const shared_at known = tiles + (shared_at)(p::facts + r.stage * 3 * p::fact);
+                const shared_at to = passing_tiles + (shared_at)(r.stage() * 2 * p::tile);
+                const shared_at known = tiles + (shared_at)(p::facts + r.stage() * 3 * p::fact);
                 r.wait_empty();
-                passes[r.stage] = make_int2(query, see.y);
+                passes[r.stage()] = make_int2(query, see.y);
                 barrier_expect(r.filling(), 2 * p::tile + 3 * p::fact);
                 fetch_tile<D, p::queries>(to, &q, head, query, sequence, r.filling());
                 fetch_tile<D, p::queries>(to + p::tile, &dout, head, query, sequence, r.filling());
@@ -296,7 +296,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
                 r.next();
             }
         r.wait_empty();
-        passes[r.stage] = make_int2(-1, 0);
+        passes[r.stage()] = make_int2(-1, 0);
         barrier_arrive(r.filling());
         return;
     }
@@ -318,11 +318,11 @@ static __global__ void __launch_bounds__(THREADS, 1)
     barrier_wait(ready, 0);
     for (;; r.next()) {
         r.wait_full();
-        const passing now = passes[r.stage];
+        const passing now = passes[r.stage()];
         if (now.x < 0) break;
-        const float *lse = (const float *)(memory + p::facts + r.stage * 3 * p::fact), *delta = lse + p::queries;
+        const float *lse = (const float *)(memory + p::facts + r.stage() * 3 * p::fact), *delta = lse + p::queries;
         const int *low = (const int *)(delta + p::queries);
-        const int at_stage = r.stage * 2 * p::tile;
+        const int at_stage = r.stage() * 2 * p::tile;
         wgmma_fence();
         group_scores<D, GROUP_ROWS, p::queries>(score, keys, operand_at(queries, at_stage));
         wgmma_commit();
@@ -368,7 +368,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
         wgmma_wait<0>();
         if (DK) hold(acc_k);
         if (DV) hold(acc_v);
-        r.release(r.stage);
+        r.release(r.stage());
     }
     named_wait(1 + group, GROUP); // no warp of the group reads its keys and values any more
     const float whole[2] = {1, 1}, scaled[2] = {s.scale, s.scale};
