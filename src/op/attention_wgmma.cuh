@@ -114,4 +114,74 @@ static __device__ inline char *tiles_begin(void *shared)
 }
 enum { TILES_SLACK = 1024 };
 
+/* ---- items of work: queries of one head ---- */
+
+/** What a block does next: queries from `at` on, and the tiles of keys that they see, from `last` on downwards. Of each
+ *  warpgroup's queries the highest first key. */
+struct item {
+    int head, sequence, at, last, count, highest[3]; // count 0: nothing more
+};
+
+/** How many there are: heads of all sequences by blocks of queries, the last and longest first. */
+struct work {
+    unsigned columns;
+    int blocks;
+};
+
+/** Items that blocks have taken beside their first ones, and blocks that have found none left. 0 between launches,
+ * which come one after the other: a device has one stream. */
+static __device__ unsigned items_taken, blocks_done;
+
+/** Blocks for them: one on a multiprocessor. */
+static inline unsigned blocks_to_stay(const dt_call *call, const work &all)
+{
+    const uint64_t items = (uint64_t)all.columns * (uint64_t)all.blocks;
+    const uint64_t processors = (uint64_t)dt_cuda_of(call->device)->processors;
+    return (unsigned)(items < processors ? items : processors);
+}
+
+/** The number of a block's next item. By one thread. */
+static __device__ inline unsigned take_item(void)
+{
+    return gridDim.x + atomicAdd(&items_taken, 1u);
+}
+
+/** A block has found none left. By one thread. */
+static __device__ inline void no_item_left(void)
+{
+    if (atomicAdd(&blocks_done, 1u) == gridDim.x - 1) items_taken = blocks_done = 0; // the last one
+}
+
+/** A warp tells the others of an item of QUERIES queries that see tiles of KEYS keys, by one of two places. */
+template <int QUERIES, int KEYS>
+static __device__ inline void tell(const shape &s, const int32_t *pos, const work &all, unsigned number, item *places,
+                                   ring<2> &r)
+{
+    const bool first = threadIdx.x % 32 == 0;
+    const unsigned column = number % all.columns, heads = (unsigned)s.count;
+    const int row = (int)(number / all.columns), at = (all.blocks - 1 - row) * QUERIES;
+    const int sequence = (int)(column / heads), last = (min(at + QUERIES, (int)s.seq) - 1) / KEYS;
+    item *x = &places[r.stage()];
+    int lowest = INT32_MAX;
+    if (first) {
+        r.wait_empty();
+        x->head = (int)(column % heads), x->sequence = sequence, x->at = at, x->last = last, x->count = 0;
+    }
+    if (row < all.blocks) {
+        int highest = 0;
+#pragma unroll 1
+        for (int i = 0; i < QUERIES / 32; i++) {
+            const int2 see = sight_of(s, pos + sequence * s.seq, at + 32 * i);
+            lowest = min(lowest, see.x), highest = max(highest, see.y);
+            if (i % 2 == 0) continue;
+            if (first) x->highest[i / 2] = highest;
+            highest = 0;
+        }
+        if (first) x->count = last - lowest / KEYS + 1;
+    }
+    if (first) barrier_arrive(r.filling());
+    r.next();
+    __syncwarp(); // the warp itself reads it, too
+}
+
 #endif

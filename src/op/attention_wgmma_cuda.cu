@@ -25,16 +25,6 @@
 #ifndef DT_ACT_F32
 #include "op/attention_wgmma.cuh"
 
-/* What a block does next: queries from `at` on, and the tiles of keys that they see, from `last` on downwards. Of each
- * warpgroup's queries the highest first key. */
-struct item {
-    int head, sequence, at, last, count, highest[3]; // count 0: nothing more
-};
-
-/* Items that blocks have taken beside their first ones, and blocks that have found none left. 0 between launches, which
- * come one after the other: a device has one stream. */
-static __device__ unsigned items_taken, blocks_done;
-
 /* How a block divides its work. */
 template <int D>
 struct plan {
@@ -112,44 +102,10 @@ struct places {
     }
 };
 
-/* A warp tells the others of item `number` of all: heads of all sequences by blocks of queries, the last and longest
- * first. */
-template <int D>
-static __device__ inline void tell(const shape &s, places<D> &to, const int32_t *pos, unsigned number, unsigned columns,
-                                   int blocks)
-{
-    typedef plan<D> p;
-    const bool first = threadIdx.x % 32 == 0;
-    const unsigned column = number % columns, heads = (unsigned)s.count;
-    const int row = (int)(number / columns), at = (blocks - 1 - row) * p::queries;
-    const int sequence = (int)(column / heads), last = (min(at + p::queries, (int)s.seq) - 1) / p::keys;
-    item *x = &to.items[to.ir.stage()];
-    int lowest = INT32_MAX;
-    if (first) {
-        to.ir.wait_empty();
-        x->head = (int)(column % heads), x->sequence = sequence, x->at = at, x->last = last, x->count = 0;
-    }
-    if (row < blocks) {
-        int highest = 0;
-#pragma unroll 1
-        for (int i = 0; i < 2 * p::groups; i++) {
-            const int2 see = sight_of(s, pos + sequence * s.seq, at + 32 * i);
-            lowest = min(lowest, see.x), highest = max(highest, see.y);
-            if (i % 2 == 0) continue;
-            if (first) x->highest[i / 2] = highest;
-            highest = 0;
-        }
-        if (first) x->count = last - lowest / p::keys + 1;
-    }
-    if (first) barrier_arrive(to.ir.filling());
-    to.ir.next();
-    __syncwarp(); // the warp itself reads it, too
-}
-
 /* A warp takes items, tells of them, and fetches: of the keys and values of one the rest, when it has told of the next,
  * whose queries and first keys it then fetches. */
 template <int D>
-static __device__ inline void fetch(const shape &s, places<D> &to, const int32_t *pos, unsigned columns, int blocks,
+static __device__ inline void fetch(const shape &s, places<D> &to, const int32_t *pos, const work &all,
                                     const CUtensorMap *q, const CUtensorMap *k, const CUtensorMap *v)
 {
     typedef plan<D> p;
@@ -170,7 +126,7 @@ static __device__ inline void fetch(const shape &s, places<D> &to, const int32_t
     }
 #pragma unroll 1
     for (;;) {
-        tell<D>(s, to, pos, number, columns, blocks);
+        tell<p::queries, p::keys>(s, pos, all, number, to.items, to.ir);
 #pragma unroll 1
         for (int i = 1; first && i <= count; i++) { // values one tile behind the keys, as they are used
             if (i < count) fetch_keys(i);
@@ -187,7 +143,7 @@ static __device__ inline void fetch(const shape &s, places<D> &to, const int32_t
         if (count == 0) break;
         kv = ((int)s.first + head) / (int)s.group - (int)s.kv_first;
         if (first) {
-            number = gridDim.x + atomicAdd(&items_taken, 1u);
+            number = take_item();
             to.qr.wait_empty();
             barrier_expect(to.qr.filling(), p::query_bytes);
             for (int i = 0; i < p::groups; i++)
@@ -198,15 +154,14 @@ static __device__ inline void fetch(const shape &s, places<D> &to, const int32_t
         }
         number = __shfl_sync(0xffffffffu, number, 0);
     }
-    if (first && atomicAdd(&blocks_done, 1u) == gridDim.x - 1) items_taken = blocks_done = 0; // the last one
+    if (first) no_item_left();
 }
 
-/* grid: as many blocks as multiprocessors. `columns`: heads of all sequences; `blocks`: of queries. */
+/* grid: as many blocks as multiprocessors. */
 template <int D>
 static __global__ void __launch_bounds__(plan<D>::threads, 1)
-    attend(shape s, float c, unsigned columns, int blocks, const __grid_constant__ CUtensorMap q,
-           const __grid_constant__ CUtensorMap k, const __grid_constant__ CUtensorMap v, const int32_t *pos, bf16 *o,
-           float *lse)
+    attend(shape s, float c, work all, const __grid_constant__ CUtensorMap q, const __grid_constant__ CUtensorMap k,
+           const __grid_constant__ CUtensorMap v, const int32_t *pos, bf16 *o, float *lse)
 {
     extern __shared__ uint4 shared[];
     typedef plan<D> p;
@@ -223,7 +178,7 @@ static __global__ void __launch_bounds__(plan<D>::threads, 1)
     __syncthreads();
     if (group_number() == p::groups) {
         registers_give<p::fetching>();
-        if (threadIdx.x % GROUP < 32) fetch<D>(s, to, pos, columns, blocks, &q, &k, &v);
+        if (threadIdx.x % GROUP < 32) fetch<D>(s, to, pos, all, &q, &k, &v);
         return;
     }
     registers_take<p::computing>();
@@ -340,13 +295,10 @@ static dt_status launch(const dt_call *call, const shape *s)
     DT_TRY(tensor_map(call->in[0].data, s->width, s->count, s->seq, sequences, GROUP_ROWS, &q));
     DT_TRY(tensor_map(call->in[1].data, s->width, s->kv_count, s->seq, sequences, p::keys, &k));
     DT_TRY(tensor_map(call->in[2].data, s->width, s->kv_count, s->seq, sequences, p::keys, &v));
-    const int64_t columns = s->count * sequences, blocks = (s->seq + p::queries - 1) / p::queries;
-    const int64_t processors = dt_cuda_of(call->device)->processors;
-    const int64_t grid = columns * blocks < processors ? columns * blocks : processors;
+    const work all = {(unsigned)(s->count * sequences), (int)((s->seq + p::queries - 1) / p::queries)};
     DT_TRY(allow_shared(attend<D>, p::bytes));
-    attend<D><<<(unsigned)grid, p::threads, p::bytes, stream_of(call)>>>(
-        *s, s->scale * LOG2_E, (unsigned)columns, (int)blocks, q, k, v, DT_IN_I32(call, 3), (bf16 *)call->out[0].data,
-        (float *)call->out[1].data);
+    attend<D><<<blocks_to_stay(call, all), p::threads, p::bytes, stream_of(call)>>>(
+        *s, s->scale * LOG2_E, all, q, k, v, DT_IN_I32(call, 3), (bf16 *)call->out[0].data, (float *)call->out[1].data);
     return launched();
 }
 
