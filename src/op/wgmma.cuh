@@ -286,14 +286,15 @@ static __device__ inline void group_accumulate(float (&c)[N][4], const uint32_t 
     for (int k = 0; k < K; k++) wgmma_rows(c, a[k], operand_at(b, k * 16 * TILE_ROW));
 }
 
-/** Writes c[64, N*8], each row times its factor, by way of a place for 64 rows of them that nobody else uses any more:
- *  to rows `ld` apart, of which `there` exist, with `width` features each. */
+/** Writes c[64, N*8], each row times its factor, by way of a place for 64 rows of them that nobody else uses: to rows
+ * `ld` apart, of which `there` exist, with `width` features each. */
 template <int N>
 static __device__ inline void group_store(const float (&c)[N][4], const float (&factor)[2], bf16 *place, bf16 *to,
                                           int64_t ld, int there, int width)
 {
     const int lane = threadIdx.x % 32, first = (int)(threadIdx.x % GROUP / 32) * 16; // row of the warp
     char *rows = (char *)place;
+    __syncwarp();
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
