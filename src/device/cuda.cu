@@ -310,6 +310,7 @@ static dt_status open_gpu(dt_cuda *cuda)
                        cuda->index, gpu.name, gpu.major, gpu.minor);
     snprintf(cuda->name, sizeof cuda->name, "%s", gpu.name);
     cuda->processors = gpu.multiProcessorCount;
+    cuda->capability = 10 * gpu.major + gpu.minor;
     DT_TRY(dt_cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
     /* What runs aside is what other ranks wait for: it comes first where kernels fill the GPU. */
     DT_TRY(dt_cuda_check(cudaStreamCreateWithPriority(&cuda->other, cudaStreamNonBlocking, -1), "cudaStreamCreate"));
@@ -431,3 +432,9 @@ static dt_status module_open(int gpu, dt_cuda_precision precision, dt_device *ou
 
 extern "C" __attribute__((visibility("default")))
 const dt_cuda_module dt_cuda_module_v3 = {DT_CUDA_MODULE_VERSION, module_gpus, module_open};
+
+/** Compute capability of the device's GPU, 90 for 9.0: for tests of kernels that not every GPU has. */
+extern "C" __attribute__((visibility("default"))) int dt_cuda_capability(const dt_device *device)
+{
+    return dt_cuda_of(device)->capability;
+}

@@ -17,6 +17,7 @@ typedef struct dt_cuda {
     cudaStream_t stream; /* of what is asked for now: that of everything that a step does, or, aside, the other one */
     cudaStream_t other;  /* the one of the two streams that is not `stream` */
     cudaEvent_t between; /* from one of them to the other */
+    int capability;      /* compute capability: 90 is 9.0 */
     cublasLtHandle_t lt;
     void *lt_workspace;                  /* [DT_CUDA_LT_BYTES] */
     struct dt_cuda_plans *plans;         /* of products, by shape: device/gemm.h */

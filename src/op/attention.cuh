@@ -8,6 +8,8 @@ extern "C" {
 #include "op/attention.h"
 }
 
+#define LOG2_E 1.4426950408889634f
+
 /** How this rank's heads lie in the tensors, and what a query sees. */
 struct shape {
     int64_t seq, width;   /* T, D */
@@ -50,6 +52,10 @@ enum { DT_MMA_WIDTH = 128 };
 dt_status dt_cuda_attention_mma(const dt_call *call, const shape *s);
 dt_status dt_cuda_attention_mma_grad(const dt_call *call, const shape *s);
 size_t dt_cuda_attention_mma_workspace(const dt_call *call);
+/** attention_wgmma_cuda.cu, attention_wgmma_grad_cuda.cu: the same calls on warpgroups, where the GPU is a Hopper
+ *  (compute capability 9.0 and no other: these instructions have no successors). The workspace is the same. */
+dt_status dt_cuda_attention_wgmma(const dt_call *call, const shape *s);
+dt_status dt_cuda_attention_wgmma_grad(const dt_call *call, const shape *s);
 #ifdef DT_CUDNN
 /** attention_cudnn_cuda.cu: forward by cuDNN if DTRAIN_ATTENTION=cudnn asks for it and cuDNN has a plan; taken: it did.
  *  For what tensor cores take. */

@@ -114,16 +114,27 @@ static __global__ void attend(shape s, floats q, floats k, floats v, const int32
 /* ---- who takes a call ---- */
 
 #ifndef DT_ACT_F32
-/* Tensor cores, where the call's first `inputs` inputs and its results are bf16 and lie as they read them.
- * DTRAIN_ATTENTION=simple leaves them out, for comparison. */
-static bool tensor_cores_take(const dt_call *call, const shape &s, int inputs)
+/* The kernels that DTRAIN_ATTENTION asks for: simple leaves tensor cores out, for comparison; mma; wgmma, on a Hopper
+ * alone and mma elsewhere; cudnn. */
+static bool asked_for(const char *kernels)
 {
     const char *chosen = getenv("DTRAIN_ATTENTION");
+    return strcmp(chosen != NULL ? chosen : "mma", kernels) == 0;
+}
+
+/* Tensor cores, where the call's first `inputs` inputs and its results are bf16 and lie as they read them. */
+static bool tensor_cores_take(const dt_call *call, const shape &s, int inputs)
+{
     bool takes = s.width % 8 == 0 && s.width <= DT_MMA_WIDTH && s.scale > 0 && s.seq < INT32_MAX / 2 &&
-                 (chosen == NULL || strcmp(chosen, "simple") != 0);
+                 !asked_for("simple");
     for (int i = 0; i < inputs; i++) takes &= call->in[i].type == DT_TYPE_ACT && (uintptr_t)call->in[i].data % 16 == 0;
     for (int i = 0; i < call->nout; i++) takes &= (uintptr_t)call->out[i].data % 16 == 0;
     return takes;
+}
+
+static bool warpgroups_take(const dt_call *call)
+{
+    return asked_for("wgmma") && dt_cuda_of(call->device)->capability == 90;
 }
 #endif
 
@@ -141,6 +152,7 @@ dt_status DT_CUDA_KERNEL(attention)(const dt_call *call)
         DT_TRY(dt_cuda_attention_cudnn(call, &s, &taken));
         if (taken) return DT_OK;
 #endif
+        if (warpgroups_take(call)) return dt_cuda_attention_wgmma(call, &s);
         return dt_cuda_attention_mma(call, &s);
     }
 #endif
@@ -338,7 +350,8 @@ dt_status DT_CUDA_KERNEL(attention_grad)(const dt_call *call)
     float *delta = (float *)call->workspace;
     if (sequences == 0) return DT_OK;
 #ifndef DT_ACT_F32
-    if (tensor_cores_take(call, s, 5)) return dt_cuda_attention_mma_grad(call, &s);
+    if (tensor_cores_take(call, s, 5))
+        return warpgroups_take(call) ? dt_cuda_attention_wgmma_grad(call, &s) : dt_cuda_attention_mma_grad(call, &s);
 #endif
     row_deltas<<<(unsigned)((tokens * s.count + WARPS - 1) / WARPS), THREADS, 0, stream_of(call)>>>(s, tokens * s.count,
                                                                                                     dout, o, delta);

@@ -5,8 +5,6 @@
 #include "op/attention.cuh"
 #include "op/mma.cuh"
 
-#define LOG2_E 1.4426950408889634f
-
 /** The lowest and the highest of the first keys that 32 queries see. Queries behind the sequence's end count for
  *  neither; nobody reads what they find. */
 struct sight {

@@ -1,4 +1,5 @@
 /* emulate_faults: what is wrong with these kernels and calls, the emulated GPU must find; and what is right, let be. */
+#include "op/wgmma.cuh"
 #include <cuda_runtime.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,6 +36,58 @@ static __global__ void fill_shared(int n)
 {
     extern __shared__ float room[];
     for (int i = threadIdx.x; i < n; i += N) room[i] = 1;
+}
+
+enum fault {
+    NONE,
+    COPY_UNAWAITED,
+    PRODUCT_UNAWAITED,
+    REGISTERS_UNFENCED,
+    STORES_UNFENCED,
+    GIVEN_TOO_EARLY,
+    ARRIVED_ALONE
+};
+enum { TILE = 64 * TILE_ROW };
+
+/* A warpgroup multiplies a tile of 64 x 64 equal numbers with itself, 16 of its features; then, as the place is free, a
+ * warp of another one fetches what else lies behind. */
+static __global__ void square(const char *x, float *y, int fault)
+{
+    extern __shared__ uint4 room[];
+    char *memory = (char *)room + (1024 - shared_address(room) % 1024) % 1024;
+    const shared_at tile = shared_address(memory), full = tile + TILE, empty = full + 8;
+    if (threadIdx.x == 0) {
+        barrier_init(full, 1);
+        barrier_init(empty, GROUP);
+        barrier_init_done();
+    }
+    __syncthreads();
+    if (threadIdx.x >= GROUP) {
+        if (threadIdx.x > GROUP) return;
+        barrier_expect(full, TILE);
+        fetch_piece(tile, x, TILE, full);
+        barrier_wait(empty, 0);
+        barrier_expect(full, TILE);
+        fetch_piece(tile, x + TILE, TILE, full);
+        return;
+    }
+    if (fault != COPY_UNAWAITED) barrier_wait(full, 0);
+    if (threadIdx.x == 0) {
+        *(uint16_t *)memory = 0x3f3f + (fault == STORES_UNFENCED); // the same number, or another
+        if (fault != STORES_UNFENCED) barrier_init_done();
+    }
+    named_wait(1, GROUP);
+    if (fault == ARRIVED_ALONE) named_arrive(2, GROUP + 32);
+    float c[8][4];
+    if (fault != REGISTERS_UNFENCED) wgmma_fence();
+    wgmma<false>(c, operand(tile, 0), operand(tile, 0));
+    wgmma_commit();
+    if (fault == PRODUCT_UNAWAITED) y[threadIdx.x] = c[7][3];
+    if (fault == GIVEN_TOO_EARLY) barrier_arrive(empty);
+    wgmma_wait<0>();
+    if (fault != GIVEN_TOO_EARLY) barrier_arrive(empty);
+    if (fault != PRODUCT_UNAWAITED) y[threadIdx.x] = c[7][3];
+    barrier_wait(full, 1);
 }
 
 static float *gpu, *pinned;
@@ -172,6 +225,44 @@ static int join_before_it_is_read(int bad)
     return pinned[0] != 1;
 }
 
+/* Of 16 squares of the number of which all bytes are 0x3f. */
+static int square_with(int fault)
+{
+    float y[GROUP];
+    char *x = NULL;
+    cudaMalloc(&x, 2 * TILE);
+    cudaMemsetAsync(x, 0x3f, 2 * TILE, stream);
+    square<<<1, GROUP + 32, 1024 + TILE + 16, stream>>>(x, gpu, fault);
+    cudaMemcpyAsync(y, gpu, sizeof y, cudaMemcpyDeviceToHost, stream);
+    for (int i = 0; i < GROUP; i++)
+        if (!(y[i] == 16 * 0.74609375f * 0.74609375f)) return 1;
+    return 0;
+}
+static int wait_for_copies(int bad)
+{
+    return square_with(bad ? COPY_UNAWAITED : NONE);
+}
+static int wait_for_products(int bad)
+{
+    return square_with(bad ? PRODUCT_UNAWAITED : NONE);
+}
+static int fence_registers(int bad)
+{
+    return square_with(bad ? REGISTERS_UNFENCED : NONE);
+}
+static int fence_stores(int bad)
+{
+    return square_with(bad ? STORES_UNFENCED : NONE);
+}
+static int keep_what_is_multiplied(int bad)
+{
+    return square_with(bad ? GIVEN_TOO_EARLY : NONE);
+}
+static int leave_no_barrier_open(int bad)
+{
+    return square_with(bad ? ARRIVED_ALONE : NONE);
+}
+
 static const struct {
     const char *name;
     int (*run)(int bad);
@@ -190,6 +281,12 @@ static const struct {
     {"wait_for_the_other_stream", wait_for_the_other_stream},
     {"join_what_is_recorded", join_what_is_recorded},
     {"join_before_it_is_read", join_before_it_is_read},
+    {"wait_for_copies", wait_for_copies},
+    {"wait_for_products", wait_for_products},
+    {"fence_registers", fence_registers},
+    {"fence_stores", fence_stores},
+    {"keep_what_is_multiplied", keep_what_is_multiplied},
+    {"leave_no_barrier_open", leave_no_barrier_open},
 };
 
 /* In a process of its own: 0, or not. */

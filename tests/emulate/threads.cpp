@@ -3,6 +3,7 @@
  * drawn anew from DT_EMULATE_SEED for each block, so that a kernel that forgets to wait gives another result with
  * another seed. What cannot go on (threads that wait for one that has ended, or in different places) ends the program,
  * telling where each thread is; so does an access outside of memory, or misaligned. */
+#include "threads.h"
 #include "cuda_runtime.h"
 #include <cstdarg>
 #include <cstdio>
@@ -24,7 +25,7 @@ void fail(cudaError_t code);      // runtime.cpp: what cudaGetLastError tells
 
 /* ---- fibers ---- */
 
-enum { MOST_THREADS = 1024, STACK = 128 << 10, GUARD = 4096, SHARED_MOST = 227 << 10 };
+enum { MOST_THREADS = 1024, STACK = 128 << 10, GUARD = 4096 };
 
 #ifdef __x86_64__
 typedef void *context;
@@ -84,7 +85,7 @@ static void switch_context(context *from, context *to)
 }
 #endif
 
-enum turn { FRESH, READY, AT_LANES, AT_BLOCK, ENDED };
+enum turn { FRESH, READY, AT_LANES, AT_BLOCK, PARKED, ENDED };
 
 struct thread {
     turn state;
@@ -209,7 +210,8 @@ static void print_threads(void)
         if (before != nullptr && before->state == t->state && (t->state == ENDED || before->line == t->line)) continue;
         fprintf(stderr, "    from thread %d on: ", i);
         if (t->state == AT_LANES) fprintf(stderr, "wait in %s of line %d for lanes %08x\n", t->what, t->line, t->mask);
-        else if (t->state == AT_BLOCK) fprintf(stderr, "wait in %s of line %d\n", t->what, t->line);
+        else if (t->state == AT_BLOCK || t->state == PARKED)
+            fprintf(stderr, "wait in %s of line %d\n", t->what, t->line);
         else fprintf(stderr, "%s\n", t->state == ENDED ? "have ended" : "can run");
         shown++;
     }
@@ -301,9 +303,40 @@ int meet_block(const char *what, int line, int value)
     return block_result;
 }
 
+void park(const char *what, int line)
+{
+    current->what = what, current->line = line;
+    current->state = PARKED;
+    leave();
+}
+
+static std::vector<int> aside;
+
+void step_aside(const char *what, int line)
+{
+    aside.push_back((int)(current - all));
+    park(what, line);
+}
+
+void release(int thread)
+{
+    all[thread].state = READY;
+    warps[thread / 32].runnable |= 1u << place_of[thread % 32];
+}
+
+int self(void)
+{
+    return (int)(current - all);
+}
+
+size_t shared_size(void)
+{
+    return shared_bytes;
+}
+
 /* ---- turns ---- */
 
-static uint64_t draw(void)
+uint64_t draw(void)
 {
     static uint64_t state = getenv("DT_EMULATE_SEED") != nullptr ? strtoull(getenv("DT_EMULATE_SEED"), nullptr, 10) : 1;
     state += 0x9e3779b97f4a7c15u; // splitmix64
@@ -345,11 +378,16 @@ static void make_all_runnable(void)
     for (int i = 0; i < threads; i++) warps[i / 32].runnable |= 1u << place_of[i % 32];
 }
 
-/* Nobody can go on: all must be at one barrier. */
-static void open_barrier(void)
+/* Nobody can go on: are all at one barrier? */
+static bool at_barrier(void)
 {
     for (int i = 0; i < threads; i++)
-        if (all[i].state != AT_BLOCK || all[i].line != all[0].line) die("threads that wait for ever");
+        if (all[i].state != AT_BLOCK || all[i].line != all[0].line) return false;
+    return true;
+}
+
+static void open_barrier(void)
+{
     block_result = 0;
     for (int i = 0; i < threads; i++) block_result += all[i].value;
     for (int i = 0; i < threads; i++) all[i].state = READY;
@@ -362,6 +400,7 @@ static void run_block(void)
     ended = 0;
     block_number++;
     memset(shared_memory - shared_bytes, 0xff, shared_bytes);
+    begin_asynchronous();
     for (int i = 0; i < threads; i++) all[i].state = FRESH;
     for (int i = 0; i < 32; i++) {
         lane_at[i] = (uint8_t)lanes.next();
@@ -371,9 +410,15 @@ static void run_block(void)
     for (;;) {
         bool any = false;
         for (uint64_t i = 0; i < turns.n; i++) any |= run_warp((int)turns.next());
-        if (ended == threads) return;
-        if (!any) open_barrier();
+        if (ended == threads) break;
+        if (any) continue;
+        if (!aside.empty()) {
+            for (int t : aside) release(t);
+            aside.clear();
+        } else if (at_barrier()) open_barrier();
+        else if (!deliver()) die("threads that wait for ever");
     }
+    end_asynchronous();
 }
 
 static void run_grid(const char *kernel, dim3 grid, dim3 block, size_t shared, const std::function<void()> &body)
