@@ -50,7 +50,20 @@ static dt_axes axes_of(const dt_graph *g, dt_val v, dt_place_kind kind)
     return axes;
 }
 
-/* Split parameters first; behind them the replicated ones, those with partial gradients together. */
+/* Does a program behind the micro-batches add to a gradient, as the prologue's backward does? */
+static bool is_late(const dt_graph *g, dt_val grad)
+{
+    DT_FOR_NODES (g, i)
+        for (int k = 0; k < g->node[i].nout && g->node[i].program != DT_MICRO; k++) {
+            dt_val v = g->node[i].out[k];
+            while (v != DT_NONE && v != grad) v = g->value[v].base;
+            if (v == grad) return true;
+        }
+    return false;
+}
+
+/* Split parameters first; behind them the replicated ones, those with partial gradients together. In each section those
+ * whose gradients are complete late come last: what can be reduced before lies together. */
 static int section(const dt_flat_param *p)
 {
     return p->split == DT_AXES_TENSOR ? 0 : p->split != 0 ? 1 : p->partial != 0 ? 2 : 3;
@@ -61,6 +74,7 @@ static int by_section(const void *a, const void *b)
     const dt_flat_param *x = a, *y = b;
     int d = section(x) - section(y);
     if (d == 0) d = (int)x->partial - (int)y->partial;
+    if (d == 0) d = (int)x->late - (int)y->late;
     return d != 0 ? d : (x->param > y->param) - (x->param < y->param);
 }
 
@@ -82,6 +96,7 @@ dt_status dt_flat_create(dt_graph *g, const Dtrain__Optim *config, dt_flat *out)
         if (grad == DT_NONE) continue;
         dt_flat_param *p = &flat.param[flat.n++];
         *p = (dt_flat_param){.param = (dt_val)v, .grad = grad, .count = dt_value_local_count(g, (dt_val)v)};
+        p->late = is_late(g, grad);
         p->split = axes_of(g, p->param, DT_SPLIT);
         p->partial = axes_of(g, grad, DT_PARTIAL) & DT_AXES_TENSOR;
         if (g->mesh.size[DT_AXIS_DATA] > 1 && !(axes_of(g, grad, DT_PARTIAL) & DT_AXES_DATA))

@@ -13,6 +13,7 @@ typedef struct dt_flat_param {
     int64_t offset, count; /* elements */
     dt_axes split;         /* tensor axes that it is split over */
     dt_axes partial;       /* tensor axes that its gradient is partial over */
+    bool late;             /* its gradient is complete only in the epilogue, which adds to it */
     bool early;            /* its gradient is reduced before the epilogue */
     double lr_scale, weight_decay;
 } dt_flat_param;
