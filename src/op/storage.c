@@ -7,19 +7,31 @@ dt_val dt_storage_of(const dt_graph *g, dt_val v)
     return v;
 }
 
+static bool writes(const dt_graph *g, const dt_node *n, dt_val storage)
+{
+    for (int i = 0; i < n->nout; i++)
+        if (n->out[i] != DT_NONE && dt_storage_of(g, n->out[i]) == storage) return true;
+    return false;
+}
+
 static bool uses(const dt_graph *g, const dt_node *n, dt_val storage)
 {
     for (int i = 0; i < n->nin; i++)
         if (n->in[i] != DT_NONE && dt_storage_of(g, n->in[i]) == storage) return true;
-    for (int i = 0; i < n->nout; i++)
-        if (n->out[i] != DT_NONE && dt_storage_of(g, n->out[i]) == storage) return true;
-    return false;
+    return writes(g, n, storage);
 }
 
 bool dt_storage_is_used(const dt_graph *g, dt_val storage, int32_t node, int32_t after, int32_t before)
 {
     for (int32_t i = g->node[after].next; i != before && i != DT_NONE; i = g->node[i].next)
         if (i != node && uses(g, &g->node[i], storage)) return true;
+    return false;
+}
+
+bool dt_storage_is_written(const dt_graph *g, dt_val storage, int32_t after, int32_t before)
+{
+    for (int32_t i = g->node[after].next; i != before && i != DT_NONE; i = g->node[i].next)
+        if (writes(g, &g->node[i], storage)) return true;
     return false;
 }
 
