@@ -162,7 +162,7 @@ static dt_val gated_with_deltas(dt_graph *g, int64_t n, int64_t f, int64_t gate,
 }
 static dt_val gated_16(dt_graph *g)
 {
-    return gated_with_deltas(g, 130, 264, 16, 16, 16, false);
+    return gated_with_deltas(g, 130, 1032, 16, 16, 16, false);
 }
 static dt_val gated_32(dt_graph *g)
 {
