@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #define DT_DIMS 4
-#define DT_MAX_IN 8
+#define DT_MAX_IN 9
 #define DT_MAX_OUT 4
 #define DT_NONE (-1)
 

@@ -1,8 +1,9 @@
 /* Gaussian error linear unit. */
 #include "op/gelu.h"
+#include "op/lowrank.h"
 #include "op/op.h"
 
-enum { G_DY, G_X }; /* of gelu_grad */
+enum { G_DY, G_X }; /* of gelu_grad; low-rank addends behind: op/lowrank.h */
 
 static void shape(dt_graph *g, dt_node *n)
 {
@@ -21,14 +22,18 @@ static void cost(const dt_call *call, size_t real_size, dt_cost *cost)
 {
     double flops = call->op == &dt_op_gelu ? 15 : 24;
     for (int i = 0; i < call->out[0].ndim; i++) flops *= (double)call->out[0].dim[i];
-    cost->flops = flops;
+    cost->flops = flops + dt_lowrank_flops(call);
 }
 
+/* Without addends; with one on x; with one on x and on the gradient. */
 static bool example(dt_graph *g, int variant, dt_val *result)
 {
-    static const int64_t size[][2] = {{3, 7}, {1, 1}};
-    if (variant > 1) return false;
-    *result = dt_gelu(g, dt_graph_param(g, "x", 2, size[variant], NULL));
+    static const int64_t size[][2] = {{3, 7}, {1, 1}, {3, 7}, {5, 8}};
+    if (variant > 3) return false;
+    const int64_t n = size[variant][0], f = size[variant][1];
+    *result = dt_gelu(g, variant >= 2 ? dt_lowrank_example(g, "x", n, f, variant == 3, variant == 2)
+                                      : dt_graph_param(g, "x", 2, size[variant], NULL));
+    if (variant == 3) *result = dt_lowrank_example_behind(g, *result);
     return true;
 }
 
@@ -40,7 +45,9 @@ const dt_op dt_op_gelu = {
     .reuse = {1},
     .shape = shape,
     .grad = grad,
+    .workspace = dt_lowrank_workspace,
     .cost = cost,
+    .fuse = dt_lowrank_fuse,
     .example = example,
 };
 
@@ -65,5 +72,7 @@ const dt_op dt_op_gelu_grad = {
     .nout = 1,
     .reuse = {1},
     .shape = grad_shape,
+    .workspace = dt_lowrank_workspace,
     .cost = cost,
+    .fuse = dt_lowrank_fuse,
 };

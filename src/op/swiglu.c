@@ -1,9 +1,10 @@
 /* Gated linear unit with SiLU. */
 #include "op/swiglu.h"
+#include "op/lowrank.h"
 #include "op/op.h"
 
 enum { GATE, UP };
-enum { G_DH, G_GATE, G_UP }; /* of swiglu_grad */
+enum { G_DH, G_GATE, G_UP }; /* of swiglu_grad; low-rank addends behind: op/lowrank.h */
 
 static void shape(dt_graph *g, dt_node *n)
 {
@@ -26,15 +27,22 @@ static void grad(dt_graph *g, const dt_node *n, const dt_val *dout, const bool *
 static void cost(const dt_call *call, size_t real_size, dt_cost *cost)
 {
     const dt_tensor *gate = &call->in[call->op == &dt_op_swiglu ? GATE : G_GATE];
-    cost->flops = (call->op == &dt_op_swiglu ? 12.0 : 17.0) * (double)gate->dim[0] * (double)gate->dim[1];
+    cost->flops = (call->op == &dt_op_swiglu ? 12.0 : 17.0) * (double)gate->dim[0] * (double)gate->dim[1] +
+                  dt_lowrank_flops(call);
 }
 
+/* Without addends; with one on each operand; with one on `up` and on the gradient. */
 static bool example(dt_graph *g, int variant, dt_val *result)
 {
-    static const int64_t size[][2] = {{3, 7}, {1, 1}};
-    if (variant > 1) return false;
-    dt_val gate = dt_graph_param(g, "gate", 2, size[variant], NULL);
-    *result = dt_swiglu(g, gate, dt_graph_param(g, "up", 2, size[variant], NULL));
+    static const int64_t size[][2] = {{3, 7}, {1, 1}, {3, 7}, {5, 8}};
+    if (variant > 3) return false;
+    const int64_t n = size[variant][0], f = size[variant][1];
+    dt_val gate = variant == 2 ? dt_lowrank_example(g, "gate", n, f, false, true)
+                               : dt_graph_param(g, "gate", 2, size[variant], NULL);
+    dt_val up = variant >= 2 ? dt_lowrank_example(g, "up", n, f, true, variant == 3)
+                             : dt_graph_param(g, "up", 2, size[variant], NULL);
+    *result = dt_swiglu(g, gate, up);
+    if (variant == 3) *result = dt_lowrank_example_behind(g, *result);
     return true;
 }
 
@@ -46,7 +54,9 @@ const dt_op dt_op_swiglu = {
     .reuse = {1},
     .shape = shape,
     .grad = grad,
+    .workspace = dt_lowrank_workspace,
     .cost = cost,
+    .fuse = dt_lowrank_fuse,
     .example = example,
 };
 
@@ -71,5 +81,7 @@ const dt_op dt_op_swiglu_grad = {
     .optional_outputs = true,
     .reuse = {2, 3},
     .shape = grad_shape,
+    .workspace = dt_lowrank_workspace,
     .cost = cost,
+    .fuse = dt_lowrank_fuse,
 };

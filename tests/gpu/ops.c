@@ -175,6 +175,53 @@ static dt_val odd_gelu(dt_graph *g)
 {
     return dt_gelu(g, matrix(g, "x", 131, 57));
 }
+/* x W^T and a product of `rank` terms beside it, as a delta makes it: the fuse pass takes that into the next op. */
+static dt_val beside(dt_graph *g, const char *name, dt_val x, int64_t width, int64_t rank, bool ta, bool tb)
+{
+    char w[16], a[16], b[16];
+    const int64_t c = dt_value_of(g, x)->dim[1];
+    snprintf(w, sizeof w, "%s.w", name);
+    snprintf(a, sizeof a, "%s.a", name);
+    snprintf(b, sizeof b, "%s.b", name);
+    dt_val wide = matrix(g, a, rank, c), y = dt_linear(g, x, activation(g, w, width, c), DT_NONE);
+    dt_val u = ta ? dt_matmul(g, wide, x, false, true, 1 / sqrt((double)c), DT_TYPE_ACT)
+                  : dt_matmul(g, x, wide, false, true, 1 / sqrt((double)c), DT_TYPE_ACT);
+    return dt_add(
+        g, y, dt_matmul(g, u, tb ? matrix(g, b, width, rank) : matrix(g, b, rank, width), ta, tb, 0.5, DT_TYPE_ACT));
+}
+/* Ranks on gate, up (0: none) and behind the unit. */
+static dt_val gated_with_deltas(dt_graph *g, int64_t n, int64_t f, int64_t gate, int64_t up, int64_t down, bool odd)
+{
+    dt_val x = dt_scale(g, activation(g, "x", n, 72), 0.1);
+    dt_val y = beside(g, "gate", x, f, gate, odd, !odd);
+    dt_val z = up > 0 ? beside(g, "up", x, f, up, false, true) : dt_linear(g, x, matrix(g, "up", f, 72), DT_NONE);
+    return beside(g, "down", dt_swiglu(g, y, z), 80, down, odd, !odd);
+}
+static dt_val gated_16(dt_graph *g)
+{
+    return gated_with_deltas(g, 130, 1032, 16, 16, 16, false);
+}
+static dt_val gated_32(dt_graph *g)
+{
+    return gated_with_deltas(g, 77, 136, 4, 24, 20, false);
+}
+static dt_val gated_64(dt_graph *g)
+{
+    return gated_with_deltas(g, 41, 72, 64, 0, 50, false);
+}
+static dt_val gated_odd(dt_graph *g)
+{
+    return gated_with_deltas(g, 41, 72, 5, 7, 33, true);
+}
+static dt_val gated_narrow(dt_graph *g)
+{
+    return gated_with_deltas(g, 67, 57, 12, 9, 6, true);
+}
+static dt_val gelu_with_deltas(dt_graph *g)
+{
+    dt_val x = dt_scale(g, activation(g, "x", 75, 72), 0.1);
+    return beside(g, "down", dt_gelu(g, beside(g, "up", x, 200, 8, false, true)), 80, 16, false, true);
+}
 static dt_val attention_of(dt_graph *g, int64_t d, int64_t heads, int64_t kv, int64_t window)
 {
     const int64_t n = 400, t = 200;
@@ -349,6 +396,12 @@ static const struct {
     {"bias, long", long_bias},
     {"swiglu", large_swiglu},
     {"gelu, odd", odd_gelu},
+    {"swiglu with addends of rank 16", gated_16},
+    {"swiglu with addends up to rank 24", gated_32},
+    {"swiglu with addends up to rank 64", gated_64},
+    {"swiglu with addends, transposed, of odd ranks", gated_odd},
+    {"swiglu with addends, odd", gated_narrow},
+    {"gelu with addends", gelu_with_deltas},
     {"attention, D 64, packed, 4 heads on 2", attention_64},
     {"attention, D 128", attention_128},
     {"attention, D 24, window", attention_window},
