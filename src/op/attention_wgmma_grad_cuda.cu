@@ -8,7 +8,7 @@
  * queries.
  *
  * So p and ds are made in registers as the left factors of the sums over keys or queries, and what products read out of
- * shared memory is what the copy engine fetched: a thread of a third warpgroup asks it for up to three tiles in
+ * shared memory is what the copy engine fetched: a warp of a third warpgroup asks it for up to three tiles in
  * advance, and hands on what it found out about them, so that nobody else looks for the next tile.
  *
  * What keeps the tensor cores busy: a warpgroup of grad_queries asks for a tile's scores and dp before it adds up ds of
@@ -321,38 +321,53 @@ static __global__ void __launch_bounds__(THREADS, 1)
 
     if (group_number() == GROUPS) {
         registers_give<p::fetching>();
-        if (threadIdx.x % GROUP != 0) return;
-        barrier_expect(ready, 2 * GROUPS * p::own);
-        for (int i = 0; i < GROUPS; i++) {
-            const shared_at to = tiles + (shared_at)(2 * i * p::own);
-            fetch_tile<D, GROUP_ROWS>(to, &k, kv, at + GROUP_ROWS * i, sequence, ready);
-            fetch_tile<D, GROUP_ROWS>(to + p::own, &v, kv, at + GROUP_ROWS * i, sequence, ready);
+        if (threadIdx.x % GROUP >= 32) return;
+        const int lane = threadIdx.x % 32;
+        if (lane == 0) {
+            barrier_expect(ready, 2 * GROUPS * p::own);
+            for (int i = 0; i < GROUPS; i++) {
+                const shared_at to = tiles + (shared_at)(2 * i * p::own);
+                fetch_tile<D, GROUP_ROWS>(to, &k, kv, at + GROUP_ROWS * i, sequence, ready);
+                fetch_tile<D, GROUP_ROWS>(to + p::own, &v, kv, at + GROUP_ROWS * i, sequence, ready);
+            }
         }
         const int2 *span = f.span + (int64_t)sequence * f.padded / SPAN_QUERIES;
+        const int count = ((int)s.seq + p::queries - 1) / p::queries;
         int head = 0, end = 0;
         heads_of_kv(s, kv, &head, &end);
+#pragma unroll 1
         for (; head < end; head++)
-            for (int query = at / p::queries * p::queries; query < s.seq; query += p::queries) {
-                int2 see = span[query / SPAN_QUERIES];
-                if (p::spans == 2) {
-                    const int2 second = span[query / SPAN_QUERIES + 1];
-                    see = make_int2(min(see.x, second.x), max(see.y, second.y));
+#pragma unroll 1
+            for (int first = at / p::queries; first < count; first += 32) { // a tile to each lane
+                int2 see = make_int2(INT32_MAX, 0);
+                if (first + lane < count) {
+                    see = span[(first + lane) * p::spans];
+                    if (p::spans == 2) {
+                        const int2 second = span[(first + lane) * p::spans + 1];
+                        see = make_int2(min(see.x, second.x), max(see.y, second.y));
+                    }
                 }
-                if (see.x >= at + p::keys) continue; // none of them sees these keys
-                const int64_t low = (int64_t)sequence * f.padded + query;
-                const int64_t fact = ((int64_t)sequence * s.count + head) * f.padded + query;
-                const shared_at to = passing_tiles + (shared_at)(r.stage() * 2 * p::tile);
-                const shared_at known = tiles + (shared_at)(p::facts + r.stage() * 3 * p::fact);
-                r.wait_empty();
-                passes[r.stage()] = make_int2(query, see.y);
-                barrier_expect(r.filling(), 2 * p::tile + 3 * p::fact);
-                fetch_tile<D, p::queries>(to, &q, head, query, sequence, r.filling());
-                fetch_tile<D, p::queries>(to + p::tile, &dout, head, query, sequence, r.filling());
-                fetch_piece(known, f.lse + fact, p::fact, r.filling());
-                fetch_piece(known + p::fact, f.delta + fact, p::fact, r.filling());
-                fetch_piece(known + 2 * p::fact, f.low + low, p::fact, r.filling());
-                r.next();
+                unsigned seen = __ballot_sync(0xffffffffu, see.x < at + p::keys); // tiles that see some of these keys
+#pragma unroll 1
+                for (; seen != 0; seen &= seen - 1, r.next()) {
+                    const int i = __ffs((int)seen) - 1, highest = __shfl_sync(0xffffffffu, see.y, i);
+                    if (lane != 0) continue;
+                    const int query = (first + i) * p::queries;
+                    const int64_t low = (int64_t)sequence * f.padded + query;
+                    const int64_t fact = ((int64_t)sequence * s.count + head) * f.padded + query;
+                    const shared_at to = passing_tiles + (shared_at)(r.stage() * 2 * p::tile);
+                    const shared_at known = tiles + (shared_at)(p::facts + r.stage() * 3 * p::fact);
+                    r.wait_empty();
+                    passes[r.stage()] = make_int2(query, highest);
+                    barrier_expect(r.filling(), 2 * p::tile + 3 * p::fact);
+                    fetch_tile<D, p::queries>(to, &q, head, query, sequence, r.filling());
+                    fetch_tile<D, p::queries>(to + p::tile, &dout, head, query, sequence, r.filling());
+                    fetch_piece(known, f.lse + fact, p::fact, r.filling());
+                    fetch_piece(known + p::fact, f.delta + fact, p::fact, r.filling());
+                    fetch_piece(known + 2 * p::fact, f.low + low, p::fact, r.filling());
+                }
             }
+        if (lane != 0) return;
         r.wait_empty();
         passes[r.stage()] = make_int2(-1, 0);
         barrier_arrive(r.filling());
